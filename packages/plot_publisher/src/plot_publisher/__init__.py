@@ -1,0 +1,1 @@
+"""Publish plots from reduction scripts to a live data server."""

@@ -1,0 +1,1 @@
+"""Clients of other systems: catalogs, the live data server."""

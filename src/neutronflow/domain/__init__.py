@@ -1,0 +1,1 @@
+"""The pure middle: no socket, file, broker or database; bytes or events in, values or instructions out."""

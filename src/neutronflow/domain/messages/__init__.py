@@ -1,0 +1,1 @@
+"""What services say to each other: structs and destinations. The wire contract in code."""

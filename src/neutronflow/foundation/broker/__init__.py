@@ -1,0 +1,1 @@
+"""STOMP: destinations, messages, sessions with delivery guarantees, and the embedded broker."""

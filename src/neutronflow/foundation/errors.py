@@ -1,0 +1,39 @@
+"""The one base of all errors that people read.
+
+The docstring of each subclass *is* the sentence the user reads; ``{names}`` in it are filled from the keyword
+arguments. ``code`` is stable: logs, dead letters and tests refer to it.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class NeutronflowError(Exception):
+    """Something went wrong: {detail}."""
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, **fields: object) -> None:
+        self.fields = fields
+        super().__init__(self.sentence())
+
+    def sentence(self) -> str:
+        """The sentence for people, with the fields filled in."""
+        template = " ".join((type(self).__doc__ or "").split())
+        try:
+            return template.format(**self.fields)
+        except KeyError as missing:
+            return f"{template} (without {missing})"
+
+
+class ConfigurationError(NeutronflowError):
+    """The setting {where} is not usable: {detail}."""
+
+    code = "configuration"
+
+
+class SecretMissing(NeutronflowError):
+    """The secret '{name}' is neither in the environment ({variable}) nor in the file {path}."""
+
+    code = "secret-missing"

@@ -1,0 +1,1 @@
+"""Post-processing: agents, their steps, and the reductions that ship."""

@@ -1,0 +1,1 @@
+"""The workflow database: its schema (a Django app), named queries and roles."""

@@ -1,0 +1,220 @@
+"""The schema of the workflow database.
+
+Manager and listener write these tables through named SQL (``store/queries``); the monitor reads them through these models.
+Run state changes only by the manager. Times are aware, set by the database where rows are written by SQL.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.contrib.auth.models import AbstractUser
+from django.db import models
+from django.db.models.functions import Now
+
+from neutronflow.domain.workflow.states import RunState, StepName, StepState
+
+
+def _choices(words: type[RunState] | type[StepName] | type[StepState]) -> list[tuple[str, str]]:
+    return [(word.value, word.value.replace("_", " ")) for word in words]
+
+
+class User(AbstractUser):
+    """A person, or a service account of the monitor's API."""
+
+    class Meta(AbstractUser.Meta):
+        db_table = "person"
+
+
+class LoginLink(models.Model):
+    """A link that logs one person in, once. Only a hash of its token is kept."""
+
+    token_sha256 = models.BinaryField(max_length=32, unique=True)
+    user = models.ForeignKey(User, on_delete=models.CASCADE)
+    created_at = models.DateTimeField(db_default=Now())
+    expires_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "login_link"
+
+
+class Instrument(models.Model):
+    """An instrument of a facility; names are upper case."""
+
+    facility = models.CharField(max_length=64)
+    name = models.CharField(max_length=64)
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        db_table = "instrument"
+        constraints: ClassVar = [models.UniqueConstraint(fields=["facility", "name"], name="instrument_once")]
+
+    def __str__(self) -> str:
+        return f"{self.facility}/{self.name}"
+
+
+class Experiment(models.Model):
+    """An experiment (proposal) of a facility, such as IPTS-12345."""
+
+    facility = models.CharField(max_length=64)
+    name = models.CharField(max_length=64)
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        db_table = "experiment"
+        constraints: ClassVar = [models.UniqueConstraint(fields=["facility", "name"], name="experiment_once")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Run(models.Model):
+    """A run, unique by instrument (and so by facility) and number."""
+
+    instrument = models.ForeignKey(Instrument, on_delete=models.PROTECT, related_name="runs")
+    run_number = models.BigIntegerField()
+    experiment = models.ForeignKey(Experiment, on_delete=models.PROTECT, null=True, related_name="runs")
+    data_file = models.TextField(db_default="")
+    #: How often POSTPROCESS.DATA_READY was accepted; each starts all steps anew.
+    cycle = models.IntegerField(db_default=0)
+    state = models.CharField(max_length=16, choices=_choices(RunState))
+    state_since = models.DateTimeField(db_default=Now())
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        db_table = "run"
+        constraints: ClassVar = [models.UniqueConstraint(fields=["instrument", "run_number"], name="run_once")]
+        indexes: ClassVar = [
+            models.Index(fields=["instrument", "-created_at", "-id"], name="run_newest_of_instrument"),
+            models.Index(fields=["experiment", "-run_number"], name="run_of_experiment"),
+        ]
+
+
+class Step(models.Model):
+    """One attempt of one step of a run; the attempt with the highest number is the current one."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="steps")
+    name = models.CharField(max_length=32, choices=_choices(StepName))
+    attempt = models.IntegerField()
+    cycle = models.IntegerField()
+    state = models.CharField(max_length=16, choices=_choices(StepState))
+    state_since = models.DateTimeField(db_default=Now())
+    queued_at = models.DateTimeField(null=True)
+    started_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
+    agent = models.CharField(max_length=255, db_default="")
+    error = models.TextField(db_default="")
+    information = models.TextField(db_default="")
+
+    class Meta:
+        db_table = "step"
+        constraints: ClassVar = [models.UniqueConstraint(fields=["run", "name", "attempt"], name="step_attempt_once")]
+
+
+class Event(models.Model):
+    """One message about a run, as received, and whether it changed anything: the run's story."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="events")
+    received_at = models.DateTimeField(db_default=Now())
+    destination = models.CharField(max_length=255)
+    message_id = models.CharField(max_length=255, db_default="")
+    nf_id = models.CharField(max_length=64, db_default="")
+    attempt = models.IntegerField(null=True)
+    applied = models.BooleanField()
+    #: Why it was not applied, or what it did, in a few words.
+    outcome = models.CharField(max_length=255, db_default="")
+    information = models.TextField(db_default="")
+    error = models.TextField(db_default="")
+
+    class Meta:
+        db_table = "event"
+        indexes: ClassVar = [models.Index(fields=["run", "id"], name="event_of_run")]
+
+
+class SeenMessage(models.Model):
+    """Deduplication keys of messages whose effect is committed (decision 4). Pruned."""
+
+    key = models.CharField(max_length=320, primary_key=True)
+    seen_at = models.DateTimeField(db_default=Now(), db_index=True)
+
+    class Meta:
+        db_table = "seen_message"
+
+
+class Outbox(models.Model):
+    """Commands whose cause is committed and which are not yet published with a receipt."""
+
+    destination = models.CharField(max_length=255)
+    nf_id = models.CharField(max_length=64, unique=True)
+    body = models.BinaryField()
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        db_table = "outbox"
+
+
+class DeadLetter(models.Model):
+    """A message that could not be understood or applied, kept whole, with the reason."""
+
+    received_at = models.DateTimeField(db_default=Now(), db_index=True)
+    #: The service that could not understand it.
+    source = models.CharField(max_length=64)
+    destination = models.CharField(max_length=255)
+    reason = models.TextField()
+    headers = models.JSONField(db_default={})
+    body = models.BinaryField()
+
+    class Meta:
+        db_table = "dead_letter"
+
+
+class JobReport(models.Model):
+    """What an agent told of one attempt of a step: times, exit code, files, resources."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="job_reports")
+    step = models.CharField(max_length=32)
+    attempt = models.IntegerField(null=True)
+    agent = models.CharField(max_length=255)
+    received_at = models.DateTimeField(db_default=Now())
+    started_at = models.DateTimeField()
+    ended_at = models.DateTimeField()
+    exit_code = models.IntegerField(null=True)
+    cpu_s = models.FloatField(null=True)
+    max_rss_bytes = models.BigIntegerField(null=True)
+    log = models.TextField(db_default="")
+    log_truncated = models.BooleanField(db_default=False)
+    #: List of {path, size, kind}.
+    files = models.JSONField(db_default=[])
+
+    class Meta:
+        db_table = "job_report"
+        indexes: ClassVar = [models.Index(fields=["run", "step", "-id"], name="job_report_of_step")]
+
+
+class ServiceStatus(models.Model):
+    """The last heartbeat of each process that sends any (manager, agents)."""
+
+    name = models.CharField(max_length=255)
+    pid = models.CharField(max_length=32, db_default="")
+    role = models.CharField(max_length=32, db_default="")
+    status = models.CharField(max_length=255, db_default="")
+    last_seen = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        db_table = "service_status"
+        constraints: ClassVar = [models.UniqueConstraint(fields=["name"], name="service_status_once")]
+
+
+class Change(models.Model):
+    """What open pages are told. Ids are given under a lock that is held until commit, so readers see them in order."""
+
+    at = models.DateTimeField(db_default=Now(), db_index=True)
+    #: ``run``, ``instrument`` or ``service``.
+    kind = models.CharField(max_length=16)
+    facility = models.CharField(max_length=64, db_default="")
+    instrument = models.CharField(max_length=64, db_default="")
+    run_number = models.BigIntegerField(null=True)
+
+    class Meta:
+        db_table = "change"

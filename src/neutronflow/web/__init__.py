@@ -1,0 +1,1 @@
+"""The web monitor, the built-in catalog and the live data server."""

@@ -1,0 +1,1 @@
+"""The workflow manager and the DASMON listener."""
