@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any, cast
+from typing import Any
 
 import structlog
 
@@ -45,7 +45,8 @@ def configure_logging(service: str, *, level: str = "info", fmt: str = "console"
 
 def get_logger(name: str) -> Logger:
     """A logger whose events carry ``name`` as ``logger``."""
-    return cast(Logger, structlog.stdlib.get_logger(name))
+    logger: Logger = structlog.stdlib.get_logger(name)
+    return logger
 
 
 def _with_service(service: str) -> Any:
