@@ -349,10 +349,9 @@ def _read_bank_set(cursor: Cursor) -> BankSet:
     name = _fixed_text(cursor.take(16, "a bank set's name"))
     flags, count = cursor.words(2, "a bank set")
     banks = cursor.words(count, "its banks") if count * 4 <= cursor.left else _too_many(cursor, count)
-    bounds = cursor.words(3, "its bounds")
-    return BankSet(
-        name, flags, banks, *bounds, cursor.double("its throttle"), _fixed_text(cursor.take(16, "its suffix"))
-    )
+    offset, last, width = cursor.words(3, "its bounds")
+    throttle = cursor.double("its throttle")
+    return BankSet(name, flags, banks, offset, last, width, throttle, _fixed_text(cursor.take(16, "its suffix")))
 
 
 def _too_many(cursor: Cursor, count: int) -> tuple[int, ...]:
