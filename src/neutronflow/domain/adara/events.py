@@ -208,7 +208,7 @@ def _slot(slots: Any, bank: Any) -> Any:
 def _measure(words: Any, at: Any, base: Any, slots: Any, counts: Any, monitor_counts: Any) -> Any:
     """Check every section against its payload; count pulses, and events by slot."""
     pulses = 0
-    undefined = 0
+    undefined = np.int64(0)
     duplicates = 0
     previous = np.uint64(0)
     seen_banked = False
