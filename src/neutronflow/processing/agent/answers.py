@@ -50,7 +50,7 @@ def refused(said: RunMessage, step: StepName, agent: str, reason: str) -> Outgoi
 
 
 def report(
-    said: RunMessage, run: RunKey, step: StepName, agent: str, result: StepResult, started: float, ended: float
+    said: RunMessage, run: RunKey, step: StepName, agent: str, *, result: StepResult, started: float, ended: float
 ) -> Outgoing:
     """The job report of one attempt; ``started`` and ``ended`` are Unix seconds."""
     log, truncated = bounded_log(result.log)

@@ -79,7 +79,8 @@ class Worker:
         bound.info("step_started")
         result = await self._perform(work)
         # First the report, so that a page that shows the new state can show the log, too.
-        await self._session.publish(answers.report(said, run, step, self.name, result, begin, time.time()))
+        told = answers.report(said, run, step, self.name, result=result, started=begin, ended=time.time())
+        await self._session.publish(told)
         await self._session.publish(answers.ended(said, step, self.name, result))
         outcome = {"ending": str(result.ending), "exit_code": result.exit_code, "error": result.error or None}
         bound.info("step_ended", **outcome, seconds=round(time.time() - begin, 3))
@@ -89,7 +90,7 @@ class Worker:
             return await self._steps[work.step](work)
         except StepFailed as error:
             return StepResult(ending=Ending.ERROR, error=str(error), log=f"{error}\n")
-        except Exception as error:  # noqa: BLE001 - the agent's one boundary: a step's fault ends that step, not the agent
+        except Exception as error:  # the agent's one boundary: a step's fault ends that step, not the agent
             log.exception("step_crashed", run=str(work.run), step=str(work.step))
             reason = f"the agent failed: {type(error).__name__}: {error}"
             return StepResult(ending=Ending.ERROR, error=reason, log=f"{reason}\n")

@@ -48,6 +48,7 @@ class Log:
         self.tail = b""
 
     def write(self, data: bytes) -> None:
+        """Append what there is room for."""
         self.tail = (self.tail + data)[-_TAIL_BYTES:]
         part, rest = data[: self.room], data[self.room :]
         self.room -= len(part)
@@ -57,6 +58,7 @@ class Log:
             self.file.write(part)
 
     def close(self) -> None:
+        """Append the end of what did not fit, and close."""
         if self.left_out:
             shown = self.tail[-self.left_out :]
             note = f"\n... {self.left_out - len(shown)} bytes left out ...\n".encode()
@@ -68,7 +70,9 @@ class Log:
 class Stream:
     """One of the script's output streams: whole lines go to the logs, so that both streams can share one."""
 
-    def __init__(self, pipe: IO[bytes], logs: list[Log]) -> None:
+    def __init__(self, pipe: IO[bytes] | None, logs: list[Log]) -> None:
+        if pipe is None:
+            raise ValueError("the script was not started with pipes")
         self.pipe = pipe
         self.logs = logs
         self.partial = b""
@@ -113,7 +117,6 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
         err.write(f"Error: {request['argv'][0]} cannot be started: {error.strerror}\n".encode())
         log.write(err.tail)
         return _result(127, log, err, time.monotonic() - begin, reason="")
-    assert script.stdout is not None and script.stderr is not None  # noqa: S101 - PIPE was asked for
     streams = [Stream(script.stdout, [log]), Stream(script.stderr, [log, err])]
     reason = _watch(script, streams, wake, request, begin)
     elapsed = time.monotonic() - begin
