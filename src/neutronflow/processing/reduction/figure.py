@@ -15,10 +15,27 @@ from plot_publisher import plotly_div
 MAX_CELLS = 40_000
 
 
+# At most two columns. auto-fill, not auto-fit or flex: the first figure is drawn while the second is not there yet.
+_GRID = "display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,max(360px,45%)),1fr))"
+
+
 def figure_html(reduced: Reduced) -> str:
-    """A Plotly ``<div>`` with both panels; the button above the spectrum switches its counts to a logarithmic axis."""
+    """A ``<div>`` with two Plotly figures: side by side where there is room, below each other on a phone.
+
+    The buttons of the spectrum switch its counts to a logarithmic axis.
+    """
     image, block = coarsened(reduced.image.values, MAX_CELLS)
-    return plotly_div([_spectrum(reduced), _image(image, block)], _layout(reduced, block), width="100%", height="480px")
+    panels = (
+        plotly_div([_spectrum(reduced)], _spectrum_layout(reduced), width="100%", height="420px"),
+        plotly_div([_image(image, block)], _image_layout(block), width="100%", height="420px"),
+    )
+    info = reduced.info
+    heading = html.escape(f"{info.instrument} {info.run_number} · {info.title}")
+    columns = "".join(f'<div style="min-width:0">{panel}</div>' for panel in panels)
+    return (
+        f'<div style="font-family:sans-serif"><div style="padding:8px 12px 0">{heading}</div>'
+        f'<div style="{_GRID}">{columns}</div></div>'
+    )
 
 
 def _spectrum(reduced: Reduced) -> dict[str, Any]:
@@ -50,45 +67,52 @@ def _image(values: np.ndarray[Any, np.dtype[np.float64]], block: int) -> dict[st
         "dx": block,
         "y0": (block - 1) / 2,
         "dy": block,
-        "xaxis": "x2",
-        "yaxis": "y2",
         "colorscale": "Viridis",
-        "colorbar": {"title": {"text": "counts", "side": "right"}, "thickness": 12, "x": 1.01},
+        "colorbar": {"title": {"text": "counts", "side": "right"}, "thickness": 12},
         "hovertemplate": "tube %{x:.0f}, pixel %{y:.0f}<br>%{z} counts<extra></extra>",
     }
 
 
-def _layout(reduced: Reduced, block: int) -> dict[str, Any]:
-    info, edges = reduced.info, reduced.spectrum.coords["tof"].values
-    per_bin = f"counts / {edges[1] - edges[0]:g} µs"
-    title = html.escape(f"{info.instrument} {info.run_number}  {info.title[:80]}", quote=False)
-    what = "Counts per pixel" if block == 1 else f"Counts per {block} × {block} pixels"
+def _spectrum_layout(reduced: Reduced) -> dict[str, Any]:
+    edges = reduced.spectrum.coords["tof"].values
     return {
-        "title": {"text": title, "x": 0.01, "xanchor": "left", "font": {"size": 15}},
-        "autosize": True,
-        "height": 480,
-        "margin": {"t": 90, "b": 55, "l": 65, "r": 70},
-        "hovermode": "closest",
-        "paper_bgcolor": "white",
-        "plot_bgcolor": "white",
-        "xaxis": {**_AXIS, "domain": [0.0, 0.53], "title": {"text": "Time of flight (µs)"}},
-        "yaxis": {**_AXIS, "title": {"text": per_bin}, "rangemode": "tozero"},
-        "xaxis2": {**_AXIS, "domain": [0.63, 1.0], "anchor": "y2", "title": {"text": "tube"}, "showgrid": False},
-        "yaxis2": {**_AXIS, "anchor": "x2", "title": {"text": "pixel along tube"}, "showgrid": False},
-        "annotations": [
-            _caption(f"TOF spectrum, {reduced.total_counts:,} counts", 0.0),
-            _caption(what, 0.63),
-        ],
+        **_layout(f"TOF spectrum, {reduced.total_counts:,} counts"),
+        "xaxis": {**_AXIS, "title": {"text": "Time of flight (µs)"}},
+        "yaxis": {**_AXIS, "title": {"text": f"Counts per {edges[1] - edges[0]:g} µs"}, "rangemode": "tozero"},
         "updatemenus": [_log_switch()],
     }
 
 
-_AXIS = {"showline": True, "mirror": True, "ticks": "outside", "linecolor": "#57606a", "gridcolor": "#e6e8eb"}
+def _image_layout(block: int) -> dict[str, Any]:
+    return {
+        **_layout("Counts per pixel" if block == 1 else f"Counts per {block} × {block} pixels"),
+        "xaxis": {**_AXIS, "title": {"text": "Tube"}, "showgrid": False},
+        "yaxis": {**_AXIS, "title": {"text": "Pixel along tube"}, "showgrid": False},
+    }
 
 
-def _caption(text: str, x: float) -> dict[str, Any]:
-    where = {"x": x, "xref": "paper", "xanchor": "left", "y": 1.01, "yref": "paper", "yanchor": "bottom"}
-    return {**where, "text": text, "showarrow": False, "font": {"size": 12, "color": "#57606a"}}
+def _layout(title: str) -> dict[str, Any]:
+    return {
+        "title": {"text": title, "x": 0.02, "xanchor": "left", "font": {"size": 14}},
+        "autosize": True,
+        "height": 420,
+        "margin": {"t": 60, "b": 50, "l": 65, "r": 20},
+        "hovermode": "closest",
+        "paper_bgcolor": "white",
+        "plot_bgcolor": "white",
+    }
+
+
+_AXIS = {
+    "showline": True,
+    "mirror": True,
+    "ticks": "outside",
+    "linecolor": "#57606a",
+    "gridcolor": "#e6e8eb",
+    "exponentformat": "none",
+    "separatethousands": True,
+    "zeroline": False,
+}
 
 
 def _log_switch() -> dict[str, Any]:
@@ -99,7 +123,7 @@ def _log_switch() -> dict[str, Any]:
         "type": "buttons",
         "direction": "right",
         "buttons": [button("linear", "linear"), button("log", "log")],
-        "x": 0.53,
+        "x": 1.0,
         "xanchor": "right",
         "y": 1.02,
         "yanchor": "bottom",
