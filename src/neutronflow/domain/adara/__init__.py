@@ -1,0 +1,1 @@
+"""The ADARA wire protocol: bytes <-> packets and event columns."""
