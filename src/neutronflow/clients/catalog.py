@@ -12,7 +12,7 @@ import httpx
 from neutronflow.foundation.errors import NeutronflowError
 
 #: Waits before another attempt when the catalog cannot be reached or is out of order.
-_BACK_OFF_S = (0.5, 1.0, 2.0)
+_BACK_OFF_S = (0.5, 1.0, 2.0, 3.0, 5.0)
 _TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 _TRANSIENT = frozenset({429, 500, 502, 503, 504})
 
@@ -49,7 +49,7 @@ class CatalogClient:
     async def ingest_datafile(self, path: str) -> dict[str, Any]:
         """Catalog a raw data file by its full path; returns the catalog's entry.
 
-        Raises :class:`CatalogRefused`, or :class:`CatalogUnavailable` after four attempts.
+        Raises :class:`CatalogRefused`, or :class:`CatalogUnavailable` after some ten seconds of attempts.
         """
         return await self._ingest("datafiles", path)
 

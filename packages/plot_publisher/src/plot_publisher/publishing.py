@@ -16,7 +16,7 @@ from plot_publisher.figures import inject_plotlyjs_version
 
 _TIMEOUT_S = 30.0
 #: Waits between attempts when the server cannot be reached or is out of order.
-_BACK_OFF_S = (0.3, 1.0)
+_BACK_OFF_S = (0.3, 0.7, 1.5, 3.0, 5.0)
 
 
 class PublishRefused(PlotPublisherError):
@@ -46,7 +46,7 @@ def publish_plot(
     ``config`` names a configuration file; see :mod:`plot_publisher.configuration` for what applies without it.
 
     Raises :class:`plot_publisher.ConfigurationInvalid`, :class:`PublishRefused` (the plot or the credentials are not
-    accepted) or :class:`PublishFailed` (after three attempts).
+    accepted) or :class:`PublishFailed` (after some ten seconds of attempts).
     """
     configuration = read_configuration(config)
     url = configuration.url(instrument, run_number)

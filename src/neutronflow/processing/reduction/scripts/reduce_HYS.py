@@ -9,7 +9,7 @@ from pathlib import Path
 
 from neutronflow.foundation.errors import NeutronflowError
 from neutronflow.processing.reduction import figure_html, reduce_run, write_results
-from plot_publisher import PlotPublisherError, publish_plot
+from plot_publisher import ConfigurationInvalid, PlotPublisherError, publish_plot
 
 #: Width of the TOF bins in µs; None: as narrow as 1,000 bins allow.
 TOF_BIN_US = None
@@ -34,8 +34,8 @@ def main(nexus_file: str, output_dir: str) -> None:
         print(f"Wrote {path}")
     try:
         answer = publish_plot(info.instrument, info.run_number, files={"file": plot})
-    except PlotPublisherError as error:
-        # The data are reduced, whatever the plot server says.
+    except ConfigurationInvalid as error:
+        # Run by hand there may be nowhere to publish; the data are reduced all the same.
         print(f"The plot was not published: {error}", file=sys.stderr)
     else:
         print(f"Published the plot: {answer.url}")
@@ -46,5 +46,5 @@ if __name__ == "__main__":
         sys.exit(f"Usage: {Path(sys.argv[0]).name} <NeXus file> <output folder>")
     try:
         main(sys.argv[1], sys.argv[2])
-    except NeutronflowError as error:
+    except (NeutronflowError, PlotPublisherError) as error:
         sys.exit(f"Error: {error}")
