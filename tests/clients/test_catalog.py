@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.support.http import Server, serving
 
 from neutronflow.clients import catalog as module
 from neutronflow.clients.catalog import CatalogClient, CatalogRefused, CatalogUnavailable
+from tests.support.http import Server, serving
 
 
 @pytest.fixture

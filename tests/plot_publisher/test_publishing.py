@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.http import Request, Server, serving
 
 from plot_publisher import ConfigurationInvalid, PublishFailed, PublishRefused, configuration, publish_plot, publishing
+from tests.support.http import Request, Server, serving
 
 
 @pytest.fixture

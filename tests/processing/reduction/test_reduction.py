@@ -9,11 +9,11 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from tests.support.recorded import SMALL_RUN
 
 from neutronflow.domain.facility import facilities
 from neutronflow.processing.reduction import NotAnEventFile, Reduced, figure_html, reduce_run, shipped, write_results
 from neutronflow.processing.reduction.detector import coarsened, tube_length
+from tests.support.recorded import SMALL_RUN
 
 
 @pytest.fixture(scope="module")
