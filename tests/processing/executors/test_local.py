@@ -9,15 +9,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from neutronflow.processing.executors.local import JobNotStarted, JobResult, JobSpec, run_job
-
-FOREVER = "import time\nwhile True: time.sleep(1)\n"
+from tests.support.station import FOREVER, NOTE_PID, eventually, gone, pid_in
 
 
 def spec(folder: Path, code: str, **changes: object) -> JobSpec:
@@ -35,25 +32,6 @@ def spec(folder: Path, code: str, **changes: object) -> JobSpec:
 
 def run(folder: Path, code: str, **changes: object) -> JobResult:
     return asyncio.run(run_job(spec(folder, code, **changes)))
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
-
-
-def gone(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
-def pid_in(file: Path) -> int:
-    eventually(lambda: file.exists() and file.read_text().strip() != "")
-    return int(file.read_text())
 
 
 def test_exit_code_output_and_resources_come_back(tmp_path: Path) -> None:
@@ -97,7 +75,7 @@ def test_at_the_time_limit_the_whole_tree_is_killed(tmp_path: Path) -> None:
     code = (
         "import subprocess, sys\n"
         f"child = subprocess.Popen([sys.executable, '-c', {deaf!r}], start_new_session=True)\n"
-        f"open('child', 'w').write(str(child.pid))\n{FOREVER}"
+        f"open('c', 'w').write(str(child.pid)); import os; os.rename('c', 'child')\n{FOREVER}"
     )
     result = run(tmp_path, code, time_limit_s=1.0)
     assert result.reason == "time-limit"
@@ -112,7 +90,7 @@ def test_what_a_script_leaves_running_does_not_outlive_the_job(tmp_path: Path) -
         "if os.fork() == 0:\n"
         "    os.setsid()\n"
         "    if os.fork() == 0:\n"
-        "        open('daemon', 'w').write(str(os.getpid()))\n"
+        "        open('d', 'w').write(str(os.getpid())); os.rename('d', 'daemon')\n"
         "        time.sleep(600)\n"
         "    os._exit(0)\n"
         "while not os.path.exists('daemon'): time.sleep(0.01)\n"
@@ -127,9 +105,7 @@ def test_what_a_script_leaves_running_does_not_outlive_the_job(tmp_path: Path) -
 
 def test_cancelling_ends_the_job_at_once(tmp_path: Path) -> None:
     async def cancelled() -> None:
-        job = asyncio.ensure_future(
-            run_job(spec(tmp_path, f"import os; open('pid', 'w').write(str(os.getpid()))\n{FOREVER}", grace_s=60.0))
-        )
+        job = asyncio.ensure_future(run_job(spec(tmp_path, f"{NOTE_PID}{FOREVER}", grace_s=60.0)))
         await asyncio.to_thread(pid_in, tmp_path / "pid")
         job.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -145,7 +121,7 @@ def test_a_job_and_its_children_die_with_an_agent_that_is_killed(tmp_path: Path)
     job = (
         "import os, subprocess, sys\n"
         f"child = subprocess.Popen([sys.executable, '-c', {FOREVER!r}], start_new_session=True)\n"
-        "open('child', 'w').write(str(child.pid)); open('pid', 'w').write(str(os.getpid()))\n" + FOREVER
+        f"open('c', 'w').write(str(child.pid)); os.rename('c', 'child')\n{NOTE_PID}{FOREVER}"
     )
     agent = (
         "import asyncio, json, sys\n"
@@ -161,7 +137,7 @@ def test_a_job_and_its_children_die_with_an_agent_that_is_killed(tmp_path: Path)
         pids = [pid_in(tmp_path / "pid"), pid_in(tmp_path / "child")]
         process.send_signal(signal.SIGKILL)
         process.wait()
-        eventually(lambda: all(gone(pid) for pid in pids), 5.0)
+        eventually(lambda: all(gone(pid) for pid in pids), "job and child are gone", 5.0)
     finally:
         process.kill()
         process.wait()
