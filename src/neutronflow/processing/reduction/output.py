@@ -163,5 +163,5 @@ def _write_data(entry: h5py.Group, name: str, signal: str, data: sc.DataArray) -
         group["monitor_relative_error"] = data.coords["monitor_relative_error"].value
 
 
-def _units(unit: sc.Unit) -> str:
-    return {"µs": "us", "dimensionless": "1"}.get(str(unit), str(unit))
+def _units(unit: sc.Unit | None) -> str:
+    return {"µs": "us", "dimensionless": "1", "None": "1"}.get(str(unit), str(unit))
