@@ -1,0 +1,374 @@
+"""A STOMP session with delivery guarantees: receipts, acknowledgement by the caller, reconnection without end.
+
+Nothing is acknowledged before the caller says so, and nothing counts as published before the broker's receipt. A lost
+connection is made again with jittered back-off; what was not receipted is sent again with the same ``nf-id``, and what was
+not acknowledged is delivered again by the broker, so every consumer has to recognise repetitions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import random
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from neutronflow.foundation.broker.frames import BadFrame, Frame, FrameParser
+from neutronflow.foundation.broker.message import NF_ID, Destination, Kind, Message, Outgoing
+from neutronflow.foundation.broker.settings import BrokerSettings
+from neutronflow.foundation.config import Settings
+from neutronflow.foundation.errors import NeutronflowError
+from neutronflow.foundation.telemetry import get_logger
+
+log = get_logger(__name__)
+
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 5.0
+#: How many receipts are awaited at a time; what goes beyond waits for its turn.
+_WINDOW = 500
+
+
+class BrokerUnavailable(NeutronflowError):
+    """The broker at {where} cannot be used: {detail}."""
+
+    code = "broker-unavailable"
+
+
+class PublicationRefused(NeutronflowError):
+    """The broker refused a message to {destination}: {detail}."""
+
+    code = "publication-refused"
+
+
+class _ConnectionLost(Exception):
+    """The connection ended before an answer; internal, for what is to be tried again."""
+
+
+class Subscription:
+    """What was delivered and not yet taken by the caller."""
+
+    def __init__(self, number: int, destinations: Sequence[Destination], prefetch: int) -> None:
+        self.number = number
+        self.destinations = destinations
+        self.prefetch = prefetch
+        self._messages: deque[Message] = deque()
+        self._arrived = asyncio.Event()
+
+    async def get(self) -> Message:
+        """The next message."""
+        return (await self.get_batch(1))[0]
+
+    async def get_batch(self, max_messages: int) -> list[Message]:
+        """At least one message, and at most ``max_messages`` of those that are there."""
+        while not self._messages:
+            self._arrived.clear()
+            await self._arrived.wait()
+        return [self._messages.popleft() for _ in range(min(max_messages, len(self._messages)))]
+
+    def _put(self, message: Message) -> None:
+        self._messages.append(message)
+        self._arrived.set()
+
+    def _forget(self) -> None:
+        """The connection was lost: the broker will deliver these again."""
+        self._messages.clear()
+
+
+class Session:
+    """One connection to the broker, made again whenever it is lost."""
+
+    def __init__(self, host: str, port: int, user: str, password: str, settings: BrokerSettings) -> None:
+        self._address = (host, port)
+        self._login = (user, password)
+        self._settings = settings
+        self._subscriptions: dict[str, tuple[Subscription, Destination]] = {}
+        self._receipts: dict[str, asyncio.Future[None]] = {}
+        self._numbers = itertools.count(1)
+        self._connection = 0
+        self._writer: asyncio.StreamWriter | None = None
+        self._established = asyncio.Event()
+        self._last_error = "no connection was made yet"
+        self._task: asyncio.Task[None] | None = None
+
+    @classmethod
+    def from_settings(cls, settings: Settings, *, user: str) -> Session:
+        """A session for one of our services; the password is the secret ``broker-<user>``."""
+        own = settings.section("broker", BrokerSettings)
+        port = own.port if own.port is not None else settings.port("stomp")
+        return cls(own.host, port, user, settings.secret(f"broker-{user}"), own)
+
+    async def __aenter__(self) -> Session:
+        self._task = asyncio.create_task(self._stay_connected(), name="stomp-session")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the session has a connection right now."""
+        return self._established.is_set()
+
+    async def connected(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - what callers expect
+        """Wait for a connection. Raises :class:`BrokerUnavailable` with the last error after ``timeout`` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._established.wait()
+        except TimeoutError:
+            raise BrokerUnavailable(where="{}:{}".format(*self._address), detail=self._last_error) from None
+
+    async def close(self) -> None:
+        """Leave in good order: what was written is flushed, the connection closed."""
+        if self._task is None:
+            return
+        with contextlib.suppress(TimeoutError, OSError, _ConnectionLost, PublicationRefused):
+            async with asyncio.timeout(2):
+                await self._disconnect()
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        self._task = None
+
+    async def _disconnect(self) -> None:
+        if self._writer is not None and self.is_connected:
+            receipt, done = self._new_receipt()
+            self._write(Frame("DISCONNECT", {"receipt": receipt}))
+            await done
+
+    async def subscribe(self, destinations: Iterable[Destination], prefetch: int = 100) -> Subscription:
+        """Subscribe to several destinations at once, with client-individual acknowledgement.
+
+        Subscriptions are made again after each reconnection.
+        """
+        subscription = Subscription(next(self._numbers), tuple(destinations), prefetch)
+        for index, destination in enumerate(subscription.destinations):
+            name = f"{subscription.number}-{index}"
+            self._subscriptions[name] = (subscription, destination)
+            if self.is_connected:
+                self._write(self._subscribe_frame(name, destination, prefetch))
+        return subscription
+
+    async def ack(self, messages: Message | Sequence[Message]) -> None:
+        """Acknowledge: the effect of these messages is durable. Those of an earlier connection are left to the broker."""
+        batch = [messages] if isinstance(messages, Message) else messages
+        frames = [
+            Frame("ACK", {"id": message.ack_id}).to_bytes()
+            for message in batch
+            if message.ack_id and message.connection == self._connection
+        ]
+        if frames and self._writer is not None and self.is_connected:
+            self._writer.write(b"".join(frames))
+            with contextlib.suppress(OSError):
+                await self._writer.drain()
+
+    async def publish(self, message: Outgoing, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        """Publish and wait for the receipt, over as many connections as it takes."""
+        await self.publish_many([message], timeout)
+
+    async def publish_many(self, messages: Sequence[Outgoing], timeout: float | None = None) -> None:  # noqa: ASYNC109
+        """Publish and wait for all receipts, over as many connections as it takes.
+
+        Raises :class:`BrokerUnavailable` after ``timeout`` seconds, :class:`PublicationRefused` where the broker says no.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                for start in range(0, len(messages), _WINDOW):
+                    await self._publish_window(list(messages[start : start + _WINDOW]))
+        except TimeoutError:
+            raise BrokerUnavailable(where="{}:{}".format(*self._address), detail=self._last_error) from None
+
+    async def send_nowait(self, message: Outgoing) -> None:
+        """Publish without a receipt; dropped where there is no connection. For heartbeats."""
+        if self.is_connected:
+            self._write(self._send_frame(message, None))
+
+    async def _publish_window(self, window: list[Outgoing]) -> None:
+        while window:
+            # The event may be cleared again before a waiter runs.
+            while not self.is_connected:
+                await self._established.wait()
+            waiting: list[tuple[Outgoing, asyncio.Future[None]]] = []
+            for message in window:
+                receipt, done = self._new_receipt()
+                self._write(self._send_frame(message, receipt))
+                waiting.append((message, done))
+            if self._writer is not None:
+                with contextlib.suppress(OSError):
+                    await self._writer.drain()
+            window = await _unconfirmed(waiting)
+
+    def _new_receipt(self) -> tuple[str, asyncio.Future[None]]:
+        receipt = str(next(self._numbers))
+        done = asyncio.get_running_loop().create_future()
+        self._receipts[receipt] = done
+        return receipt, done
+
+    def _write(self, frame: Frame) -> None:
+        if self._writer is not None:
+            self._writer.write(frame.to_bytes())
+
+    def _send_frame(self, message: Outgoing, receipt: str | None) -> Frame:
+        headers = {
+            **message.headers,
+            "destination": str(message.destination),
+            "persistent": "true" if message.persistent else "false",
+            NF_ID: message.nf_id,
+        }
+        if receipt is not None:
+            headers["receipt"] = receipt
+        return Frame("SEND", headers, message.body)
+
+    def _subscribe_frame(self, name: str, destination: Destination, prefetch: int) -> Frame:
+        headers = {"id": name, "destination": str(destination), "ack": "client-individual"}
+        if destination.kind is Kind.TOPIC:
+            headers["ack"] = "auto"
+        headers["prefetch-count"] = headers["activemq.prefetchSize"] = str(prefetch)
+        return Frame("SUBSCRIBE", headers)
+
+    async def _stay_connected(self) -> None:
+        pause = _FIRST_PAUSE_S
+        while True:
+            try:
+                await self._one_connection()
+            except (OSError, BadFrame, _ConnectionLost, TimeoutError) as error:
+                self._last_error = str(error) or type(error).__name__
+            was_established = self.is_connected
+            self._lost()
+            pause = _FIRST_PAUSE_S if was_established else min(2 * pause, _LONGEST_PAUSE_S)
+            log.warning("broker_connection_lost", where="{}:{}".format(*self._address), detail=self._last_error)
+            await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+
+    def _lost(self) -> None:
+        self._established.clear()
+        self._connection += 1
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        for subscription, _ in self._subscriptions.values():
+            subscription._forget()
+        receipts, self._receipts = self._receipts, {}
+        for done in receipts.values():
+            if not done.done():
+                done.set_exception(_ConnectionLost(self._last_error))
+                # Whoever awaits it sees the exception; where nobody does, that is no fault.
+                done.exception()
+
+    async def _one_connection(self) -> None:
+        async with asyncio.timeout(self._settings.connect_timeout_s):
+            reader, self._writer = await asyncio.open_connection(*self._address)
+            parser = FrameParser(self._settings.max_frame_bytes)
+            connected, rest = await self._handshake(reader, parser)
+        theirs_s, ours_s = self._agree_on_heartbeats(connected)
+        for name, (subscription, destination) in self._subscriptions.items():
+            self._write(self._subscribe_frame(name, destination, subscription.prefetch))
+        self._established.set()
+        log.info("broker_connected", where="{}:{}".format(*self._address), user=self._login[0])
+        beat = asyncio.create_task(self._beat(ours_s)) if ours_s else None
+        try:
+            for frame in rest:
+                self._take(frame)
+            await self._read(reader, parser, theirs_s)
+        finally:
+            if beat is not None:
+                beat.cancel()
+
+    async def _handshake(self, reader: asyncio.StreamReader, parser: FrameParser) -> tuple[Frame, list[Frame]]:
+        user, password = self._login
+        beat = str(int(self._settings.heartbeat_s * 1000))
+        headers = {
+            "accept-version": "1.2,1.1",
+            "host": self._address[0],
+            "login": user,
+            "passcode": password,
+            "heart-beat": f"{beat},{beat}",
+        }
+        self._write(Frame("CONNECT", headers))
+        while True:
+            frames = await self._frames(reader, parser)
+            if frames:
+                if frames[0].command != "CONNECTED":
+                    raise _ConnectionLost(frames[0].headers.get("message") or "the broker refused the connection")
+                return frames[0], frames[1:]
+
+    async def _frames(self, reader: asyncio.StreamReader, parser: FrameParser) -> list[Frame]:
+        data = await reader.read(1 << 18)
+        if not data:
+            raise _ConnectionLost("the broker closed the connection")
+        return list(parser.feed(data))
+
+    def _agree_on_heartbeats(self, connected: Frame) -> tuple[float, float]:
+        """(how often the broker sends, how often we do), in seconds; 0 for never."""
+        try:
+            sends, wants = (int(part) / 1000 for part in connected.headers.get("heart-beat", "0,0").split(","))
+        except ValueError:
+            sends, wants = 0.0, 0.0
+        own = self._settings.heartbeat_s
+        return (max(own, sends) if own and sends else 0.0), (max(own, wants) if own and wants else 0.0)
+
+    async def _beat(self, interval_s: float) -> None:
+        while self._writer is not None:
+            self._writer.write(b"\n")
+            await asyncio.sleep(interval_s / 2)
+
+    async def _read(self, reader: asyncio.StreamReader, parser: FrameParser, silence_s: float) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(2.5 * silence_s if silence_s else None):
+                    frames = await self._frames(reader, parser)
+            except TimeoutError:
+                raise _ConnectionLost(f"nothing came from the broker for {2.5 * silence_s:g} s") from None
+            for frame in frames:
+                self._take(frame)
+
+    def _take(self, frame: Frame) -> None:
+        if frame.command == "MESSAGE":
+            self._deliver(frame)
+        elif frame.command == "RECEIPT":
+            done = self._receipts.pop(frame.headers.get("receipt-id", ""), None)
+            if done is not None and not done.done():
+                done.set_result(None)
+        elif frame.command == "ERROR":
+            detail = frame.headers.get("message", "") or frame.body[:200].decode(errors="replace")
+            done = self._receipts.pop(frame.headers.get("receipt-id", ""), None)
+            if done is not None and not done.done():
+                done.set_exception(PublicationRefused(destination="it", detail=detail))
+            raise _ConnectionLost(detail)
+
+    def _deliver(self, frame: Frame) -> None:
+        entry = self._subscriptions.get(frame.headers.get("subscription", ""))
+        if entry is None:
+            log.warning("message_without_subscription", destination=frame.headers.get("destination"))
+            return
+        subscription, asked = entry
+        message = Message(
+            destination=_destination(frame.headers.get("destination", str(asked))),
+            body=frame.body,
+            headers=frame.headers,
+            message_id=frame.headers.get("message-id", ""),
+            ack_id=frame.headers.get("ack", "") if asked.kind is Kind.QUEUE else "",
+            connection=self._connection,
+            redelivered=frame.headers.get("redelivered") == "true",
+        )
+        subscription._put(message)
+
+
+async def _unconfirmed(waiting: Sequence[tuple[Outgoing, asyncio.Future[None]]]) -> list[Outgoing]:
+    """Wait for the receipts; the messages whose connection was lost before theirs came."""
+    results = await asyncio.gather(*(done for _, done in waiting), return_exceptions=True)
+    again: list[Outgoing] = []
+    for (message, _), result in zip(waiting, results, strict=True):
+        if isinstance(result, PublicationRefused):
+            raise PublicationRefused(destination=message.destination, detail=result.fields["detail"])
+        if isinstance(result, _ConnectionLost):
+            again.append(message)
+        elif isinstance(result, BaseException):
+            raise result
+    return again
+
+
+def _destination(text: str) -> Destination:
+    for kind in Kind:
+        if text.startswith(f"/{kind}/"):
+            return Destination(kind, text[len(kind) + 2 :])
+    return Destination(Kind.QUEUE, text)
