@@ -15,7 +15,7 @@ from neutronflow.domain.facility import BadIdentifier, Facilities, RunKey, Unkno
 from neutronflow.domain.messages.run import BadMessage, RunMessage, decode_run_message
 from neutronflow.domain.workflow.states import StepName
 from neutronflow.foundation.broker.message import Message, queue
-from neutronflow.foundation.broker.session import Session, Subscription
+from neutronflow.foundation.broker.session import PublicationRefused, Session, Subscription
 from neutronflow.foundation.telemetry import get_logger
 from neutronflow.processing.agent import answers
 from neutronflow.processing.agent.commands import STEP_OF, CommandRefused, run_key, work_of
@@ -47,7 +47,13 @@ class Worker:
         """Carry out a slot's commands for ever, one after the other."""
         while True:
             message = await commands.get()
-            await self.take(message)
+            try:
+                await self.take(message)
+            except PublicationRefused as error:
+                # Said again it would be refused again: better one answer missing than an agent that never goes on.
+                log.error(
+                    "answer_refused", nf_id=message.nf_id, destination=str(message.destination), reason=str(error)
+                )
             await self._session.ack(message)
 
     async def take(self, message: Message) -> None:
