@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 SECRET_KEY = os.environ.get("NEUTRONFLOW_SECRET_DJANGO", "only-the-schema-needs-no-secret")
-INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes", "neutronflow.store"]
+INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions", "neutronflow.store"]
 AUTH_USER_MODEL = "store.User"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True

@@ -1,0 +1,78 @@
+"""A connection that comes back: one transaction at a time, tried again until the database has answered."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import psycopg
+
+from neutronflow.foundation.telemetry import get_logger
+
+log = get_logger(__name__)
+
+T = TypeVar("T")
+
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 5.0
+#: What another try can mend: the server is away or going, or another transaction was in the way.
+_WORTH_A_RETRY = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.SerializationFailure,
+)
+
+
+class Database:
+    """One asynchronous connection, made again when it is lost. Not to be used by several tasks at once but for its lock."""
+
+    def __init__(self, conninfo: str) -> None:
+        self._conninfo = conninfo
+        self._connection: psycopg.AsyncConnection[tuple[Any, ...]] | None = None
+        self._lock = asyncio.Lock()
+
+    async def connected(self) -> None:
+        """Wait until the database answers."""
+
+        async def nothing(connection: psycopg.AsyncConnection[tuple[Any, ...]]) -> None:
+            await connection.execute("SELECT 1")
+
+        await self.transaction(nothing)
+
+    async def transaction(self, work: Callable[[psycopg.AsyncConnection[tuple[Any, ...]]], Awaitable[T]]) -> T:
+        """Run ``work`` in a transaction and commit it; again from the start where the database was away.
+
+        ``work`` may run several times, so it must change nothing but the database. A commit whose answer was lost may
+        have happened: what is written has to recognise its own repetition (deduplication keys do).
+        """
+        pause = _FIRST_PAUSE_S
+        async with self._lock:
+            while True:
+                try:
+                    connection = await self._get()
+                    async with connection.transaction():
+                        return await work(connection)
+                except _WORTH_A_RETRY as error:
+                    log.warning("database_away", detail=str(error).strip().split("\n")[0])
+                    await self._drop()
+                    await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+                    pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+    async def close(self) -> None:
+        """Close the connection, if there is one."""
+        await self._drop()
+
+    async def _get(self) -> psycopg.AsyncConnection[tuple[Any, ...]]:
+        if self._connection is None or self._connection.closed:
+            self._connection = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
+        return self._connection
+
+    async def _drop(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(psycopg.Error):
+                await self._connection.close()
+            self._connection = None

@@ -1,0 +1,2 @@
+-- Forget commands whose publication is receipted.
+DELETE FROM outbox WHERE id = ANY(%(ids)s::bigint[])

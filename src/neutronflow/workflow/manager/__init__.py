@@ -1,0 +1,1 @@
+"""The workflow manager: what is done with each run, decided once and kept."""

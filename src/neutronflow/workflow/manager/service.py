@@ -1,0 +1,156 @@
+"""``neutronflow manager``: the workflow manager as a process."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import random
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
+import psycopg
+
+from neutronflow.domain.facility import facilities
+from neutronflow.domain.messages import destinations
+from neutronflow.foundation.broker.message import Message, Outgoing, queue, topic
+from neutronflow.foundation.broker.session import BrokerUnavailable, Session
+from neutronflow.foundation.config import Settings, load
+from neutronflow.foundation.telemetry import configure_logging, get_logger, notify_ready
+from neutronflow.store.connection import Database
+from neutronflow.store.dsn import dsn
+from neutronflow.store.named import query
+from neutronflow.workflow.manager.batch import Batch, DeadLetter, Item
+from neutronflow.workflow.manager.settings import ManagerSettings
+
+log = get_logger(__name__)
+
+_OUTBOX_AT_A_TIME = 500
+_OUTBOX_TIMEOUT_S = 15.0
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """It takes all it needs from the settings."""
+    del parser
+
+
+def run(_args: argparse.Namespace) -> int:
+    """Work until SIGTERM."""
+    settings = load()
+    configure_logging("manager", level=settings.core.log_level, fmt=settings.core.log_format)
+    asyncio.run(_serve(settings))
+    return 0
+
+
+async def _serve(settings: Settings) -> None:
+    async with Session.from_settings(settings, user="manager") as session:
+        manager = Manager(settings, session)
+        loop = asyncio.get_running_loop()
+        main = asyncio.current_task()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, main.cancel if main else loop.stop)
+        with contextlib.suppress(asyncio.CancelledError):
+            await manager.work()
+
+
+class Manager:
+    """Takes messages in batches, applies each batch in one transaction, then acknowledges, then publishes what follows."""
+
+    def __init__(self, settings: Settings, session: Session) -> None:
+        self._settings = settings.section("manager", ManagerSettings)
+        self._session = session
+        self._batch = Batch(facilities(settings.archive_root, settings.table("facilities")))
+        conninfo = dsn(settings, "manager")
+        self._database = Database(conninfo)
+        self._outbox_database = Database(conninfo)
+        self._outbox_filled = asyncio.Event()
+
+    async def work(self) -> None:
+        """Work until cancelled."""
+        await self._database.connected()
+        await self._session.connected()
+        inputs = [queue(name) for name in destinations.MANAGER_INPUTS]
+        subscription = await self._session.subscribe(inputs, prefetch=self._settings.batch)
+        notify_ready("taking messages")
+        log.info("manager_ready")
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._publish_outbox())
+            tasks.create_task(self._every(self._settings.heartbeat_s, self._heartbeat))
+            tasks.create_task(self._every(self._settings.prune_every_s, self._prune))
+            try:
+                while True:
+                    await self.take(await subscription.get_batch(self._settings.batch))
+            finally:
+                await self._database.close()
+                await self._outbox_database.close()
+
+    async def take(self, messages: Sequence[Message]) -> None:
+        """Apply a batch and acknowledge it. One message that cannot be applied does not keep back the others."""
+        try:
+            await self._apply([self._batch.understand(message) for message in messages])
+        except Exception as error:
+            if len(messages) > 1:
+                log.warning("batch_taken_apart", messages=len(messages), detail=str(error))
+                for message in messages:
+                    await self.take([message])
+                return
+            log.exception("message_not_applied", destination=messages[0].destination.name)
+            await self._apply([_not_applied(messages[0], error)])
+        await self._session.ack(messages)
+
+    async def _apply(self, understood: Sequence[Item | DeadLetter]) -> None:
+        async def write(connection: psycopg.AsyncConnection[tuple[object, ...]]) -> object:
+            return await self._batch.write(connection, understood)
+
+        tally = await self._database.transaction(write)
+        self._outbox_filled.set()
+        log.debug("batch_applied", tally=tally)
+
+    async def _publish_outbox(self) -> None:
+        """Publish commands with receipts, then forget them. What a dead manager left behind is published, too."""
+        while True:
+            try:
+                published = await self._outbox_database.transaction(self._publish_some)
+            except BrokerUnavailable as error:
+                log.warning("outbox_waits", detail=str(error))
+                continue
+            if not published:
+                self._outbox_filled.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._outbox_filled.wait(), 5.0 * random.uniform(0.5, 1.5))  # noqa: S311
+
+    async def _publish_some(self, connection: psycopg.AsyncConnection[tuple[object, ...]]) -> int:
+        cursor = await connection.execute(query("read_outbox"), {"limit": _OUTBOX_AT_A_TIME})
+        rows = await cursor.fetchall()
+        if rows:
+            outgoing = [
+                Outgoing(destination=queue(str(name)), nf_id=str(nf_id), body=bytes(body))  # type: ignore[call-overload]
+                for _, name, nf_id, body in rows
+            ]
+            await self._session.publish_many(outgoing, timeout=_OUTBOX_TIMEOUT_S)
+            await connection.execute(query("clear_outbox"), {"ids": [row[0] for row in rows]})
+        return len(rows)
+
+    async def _heartbeat(self) -> None:
+        body = msgspec.json.encode({"src_name": "workflowmgr", "status": "0", "pid": str(os.getpid())})
+        name = topic(destinations.TOPIC_WORKFLOW_STATUS)
+        await self._session.send_nowait(Outgoing(destination=name, body=body, persistent=False))
+
+    async def _prune(self) -> None:
+        async def prune(connection: psycopg.AsyncConnection[tuple[object, ...]]) -> None:
+            await connection.execute(query("prune_seen"))
+            await connection.execute(query("prune_changes"))
+
+        await self._outbox_database.transaction(prune)
+
+    async def _every(self, seconds: float, action: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await action()
+            await asyncio.sleep(seconds)
+
+
+def _not_applied(message: Message, error: Exception) -> DeadLetter:
+    reason = f"It could not be applied: {error}"
+    return DeadLetter("manager", message.destination.name, reason, message.headers, message.body)
