@@ -86,3 +86,30 @@ def test_a_bad_name_and_a_missing_secret_are_said_in_one_sentence(
     done = subprocess.run([*command, "x"], env=without, capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 2
     assert "The secret 'catalog-token'" in done.stderr
+
+
+def test_a_broker_that_is_killed_while_a_job_runs_costs_neither_answers_nor_a_second_execution(
+    place: tuple[Station, Bus],
+) -> None:
+    station, bus = place
+    agent = station.agent("autoreducer5")
+    station.script(
+        "PATIENT",
+        "import os, time\n"
+        "open('count', 'a').write('x')\n"
+        f"{NOTE_PID}"
+        "while not os.path.exists('go'): time.sleep(0.01)\n",
+    )
+    bus.ask(names.REDUCTION_READY, station.command("PATIENT", 60))
+    outdir = station.outdir("PATIENT")
+    pid_in(outdir / "pid")
+    station.end(station.processes[0], signal.SIGKILL)
+    station.start("broker")
+    (outdir / "go").touch()
+    assert bus.answer(names.REDUCTION_COMPLETE, run_number=60)["information"] == "autoreducer5"
+    # A command of the same queue after it: by then the redelivered one has been dealt with.
+    bus.ask(names.REDUCTION_READY, station.command("NOSCRIPT", 61))
+    bus.answer(names.REDUCTION_DISABLED, run_number=61)
+    assert (outdir / "count").read_text() == "x"
+    assert [name for name, _ in bus.heard(run_number=60)].count(names.REDUCTION_COMPLETE) == 1
+    assert station.end(agent) == 0
