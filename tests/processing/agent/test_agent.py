@@ -230,6 +230,15 @@ def test_the_shipped_script_reduces_the_recorded_run_and_publishes_its_plot(stat
     assert station.web.requests[-1].path == f"/api/reductions{station.outdir('HYS')}/HYS_1001.json/ingest"
 
 
+def test_a_plot_that_is_refused_fails_the_step_with_the_servers_words(station: Station, bus: Bus) -> None:
+    install_shipped_scripts(facilities(station.archive, {}))
+    station.web.answers = [(401, {}, b"The token is not accepted")]
+    bus.ask(names.REDUCTION_READY, station.command("HYS", 25))
+    error = bus.answer(names.REDUCTION_ERROR, run_number=25)["error"]
+    assert error.startswith(f"REDUCTION: {station.web.url}/plots/HYS/1001/upload_plot_data/ answered 401: The token")
+    assert error.endswith("(exit code 1)")
+
+
 def test_while_a_reduction_runs_data_are_cataloged_and_pings_answered(station: Station, bus: Bus) -> None:
     station.script("SLOW", f"{NOTE_PID}{FOREVER}")
     bus.ask(names.REDUCTION_READY, station.command("SLOW", 23))

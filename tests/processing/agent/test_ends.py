@@ -95,10 +95,7 @@ def test_a_broker_that_is_killed_while_a_job_runs_costs_neither_answers_nor_a_se
     agent = station.agent("autoreducer5")
     station.script(
         "PATIENT",
-        "import os, time\n"
-        "open('count', 'a').write('x')\n"
-        f"{NOTE_PID}"
-        "while not os.path.exists('go'): time.sleep(0.01)\n",
+        f"import os, time\nopen('count', 'a').write('x')\n{NOTE_PID}while not os.path.exists('go'): time.sleep(0.01)\n",
     )
     bus.ask(names.REDUCTION_READY, station.command("PATIENT", 60))
     outdir = station.outdir("PATIENT")
