@@ -23,13 +23,15 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 def parts(request: Request) -> dict[str, bytes]:
-    message = email.message_from_bytes(
-        f"Content-Type: {request.headers['content-type']}\r\n\r\n".encode() + request.body
-    )
-    return {
-        str(part.get_param("name", header="content-disposition")): part.get_payload(decode=True)  # type: ignore[misc]
-        for part in message.get_payload()  # type: ignore[union-attr]
-    }
+    """The parts of a multipart form by their names."""
+    whole = email.message_from_bytes(f"Content-Type: {request.headers['content-type']}\r\n\r\n".encode() + request.body)
+    found = {}
+    for part in whole.walk():
+        if not part.is_multipart():
+            content = part.get_payload(decode=True)
+            assert isinstance(content, bytes)
+            found[str(part.get_param("name", header="content-disposition"))] = content
+    return found
 
 
 def test_a_job_publishes_with_its_token(server: Server) -> None:
