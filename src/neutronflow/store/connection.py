@@ -25,6 +25,8 @@ _WORTH_A_RETRY = (
     psycopg.errors.DeadlockDetected,
     psycopg.errors.SerializationFailure,
 )
+#: Classes of SQLSTATE that are no message's fault either: a schema or a right is missing, or the server takes no writes now.
+_SYSTEMIC = ("25", "3D", "3F", "42")
 
 
 class Database:
@@ -56,8 +58,10 @@ class Database:
                     connection = await self._get()
                     async with connection.transaction():
                         return await work(connection)
-                except _WORTH_A_RETRY as error:
-                    log.warning("database_away", detail=str(error).strip().split("\n")[0])
+                except psycopg.Error as error:
+                    if not isinstance(error, _WORTH_A_RETRY) and not (error.sqlstate or "").startswith(_SYSTEMIC):
+                        raise
+                    log.warning("database_away", detail=str(error).strip().split("\n")[0], sqlstate=error.sqlstate)
                     await self._drop()
                     await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
                     pause = min(2 * pause, _LONGEST_PAUSE_S)

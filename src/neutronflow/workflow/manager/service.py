@@ -16,13 +16,13 @@ import psycopg
 from neutronflow.domain.facility import facilities
 from neutronflow.domain.messages import destinations
 from neutronflow.foundation.broker.message import Message, Outgoing, queue, topic
-from neutronflow.foundation.broker.session import BrokerUnavailable, Session
+from neutronflow.foundation.broker.session import BrokerUnavailable, PublicationRefused, Session
 from neutronflow.foundation.config import Settings, load
 from neutronflow.foundation.telemetry import configure_logging, get_logger, notify_ready
 from neutronflow.store.connection import Database
 from neutronflow.store.dsn import dsn
 from neutronflow.store.named import query
-from neutronflow.workflow.manager.batch import Batch, DeadLetter, Item
+from neutronflow.workflow.manager.batch import Batch, DeadLetter, Item, message_key
 from neutronflow.workflow.manager.settings import ManagerSettings
 
 log = get_logger(__name__)
@@ -90,7 +90,7 @@ class Manager:
         """Apply a batch and acknowledge it. One message that cannot be applied does not keep back the others."""
         try:
             await self._apply([self._batch.understand(message) for message in messages])
-        except Exception as error:
+        except Exception as error:  # the one broad boundary: whatever a message can cause, it alone is kept back
             if len(messages) > 1:
                 log.warning("batch_taken_apart", messages=len(messages), detail=str(error))
                 for message in messages:
@@ -113,8 +113,9 @@ class Manager:
         while True:
             try:
                 published = await self._outbox_database.transaction(self._publish_some)
-            except BrokerUnavailable as error:
+            except (BrokerUnavailable, PublicationRefused) as error:
                 log.warning("outbox_waits", detail=str(error))
+                await asyncio.sleep(1.0)
                 continue
             if not published:
                 self._outbox_filled.clear()
@@ -153,4 +154,4 @@ class Manager:
 
 def _not_applied(message: Message, error: Exception) -> DeadLetter:
     reason = f"It could not be applied: {error}"
-    return DeadLetter("manager", message.destination.name, reason, message.headers, message.body)
+    return DeadLetter("manager", message.destination.name, reason, message.headers, message.body, message_key(message))
