@@ -129,6 +129,11 @@ class Session:
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
         self._task = None
+        writer = self._writer
+        self._lost()
+        if writer is not None:
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
     async def _disconnect(self) -> None:
         if self._writer is not None and self.is_connected:

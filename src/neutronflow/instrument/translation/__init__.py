@@ -1,0 +1,1 @@
+"""Translation: the event stream of a run becomes a NeXus file while it arrives."""

@@ -1,0 +1,1 @@
+"""The post-processing agent: takes commands from the broker, runs steps, answers."""

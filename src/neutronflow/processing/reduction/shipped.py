@@ -1,0 +1,43 @@
+"""The reduction scripts that ship, and how they get to where agents look for them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from neutronflow.domain.facility import Facilities
+from neutronflow.foundation.telemetry import get_logger
+
+#: (facility, instrument) -> script in ``scripts``; installed as ``reduce_<INST>.py``.
+SCRIPTS = {("SNS", "HYS"): "reduce_HYS.py"}
+
+log = get_logger(__name__)
+
+
+def install_shipped_scripts(facilities: Facilities) -> list[Path]:
+    """Copy each script that ships into its instrument's script folder; never over a file that is there.
+
+    Returns the paths of those that were copied. Raises :class:`OSError` when a folder cannot be written.
+    """
+    installed = []
+    for (facility, instrument), name in SCRIPTS.items():
+        target = facilities.script_dir(facility, instrument) / f"reduce_{instrument}.py"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if _copy_once(Path(__file__).with_name("scripts") / name, target):
+            log.info("script_installed", path=str(target))
+            installed.append(target)
+    return installed
+
+
+def _copy_once(source: Path, target: Path) -> bool:
+    """Copy a file so that the target appears whole, unless there is one already (or a link, even to nowhere)."""
+    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    beside.write_bytes(source.read_bytes())
+    try:
+        # A hard link, unlike a rename, fails when somebody has been quicker.
+        target.hardlink_to(beside)
+    except FileExistsError:
+        return False
+    finally:
+        beside.unlink()
+    return True

@@ -1,0 +1,1 @@
+"""What an agent does with a run: cataloging raw data, reducing, cataloging reduced data."""
