@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeAlias
 from uuid import UUID
-
-import psycopg
 
 from neutronflow.domain.facility import Facilities, RunKey
 from neutronflow.domain.messages import destinations
@@ -22,27 +17,16 @@ from neutronflow.domain.workflow.states import RunState, StepName, StepState
 from neutronflow.foundation.broker.message import Message
 from neutronflow.foundation.errors import NeutronflowError
 from neutronflow.foundation.ids import new_id
+from neutronflow.store.connection import Connection
+from neutronflow.store.deadletters import DeadLetter, keep_dead_letters
 from neutronflow.store.named import query
+from neutronflow.store.seen import claim, message_key
 from neutronflow.store.text import storable
-
-Connection: TypeAlias = "psycopg.AsyncConnection[tuple[Any, ...]]"
 
 _MAX_STORY = 255
 _MAX_ANSWER_TEXT = 4096
 #: Within this time a message's own time (in its nf-id) is believed.
 _OLDEST = timedelta(days=7)
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A message to be kept with the reason why it was not applied."""
-
-    source: str
-    destination: str
-    reason: str
-    headers: Mapping[str, str]
-    body: bytes
-    key: str
 
 
 @dataclass(slots=True)
@@ -87,11 +71,10 @@ class Batch:
         self._facilities = facilities
 
     def understand(self, message: Message) -> Item | DeadLetter:
-        """The message as one about a checked run, or as a dead letter."""
+        """The message as one about a checked run, or as a dead letter. Looks at the archive's file system."""
         name = message.destination.name
         if name == destinations.DEADLETTER:
             return _forwarded(message)
-        key = message_key(message)
         try:
             said = decode_run_message(message.body)
             run = self._facilities.run_key(said.facility, said.instrument, said.run_number)
@@ -99,11 +82,11 @@ class Batch:
             if name in BEGINNINGS and said.data_file:
                 self._check_data_file(said.data_file)
         except NeutronflowError as error:
-            return DeadLetter("manager", name, str(error), message.headers, message.body, key)
+            return DeadLetter.of(message, "manager", str(error))
         said = said.replace(facility=run.facility, instrument=run.instrument, ipts=experiment)
         now = datetime.now(UTC)
         sent = _sent_at(message, now)
-        return Item(message, run, said, key, sent or now, dated=sent is not None)
+        return Item(message, run, said, message_key(message), sent or now, dated=sent is not None)
 
     def _check_data_file(self, data_file: str) -> None:
         try:
@@ -142,8 +125,9 @@ class Batch:
         await _write_story(connection, outcomes)
         await _write_outbox(connection, [command for _, _, outcome in outcomes for command in outcome.commands])
         await keep_dead_letters(connection, dead)
-        if touched:
-            await connection.execute(query("announce_runs"), _run_columns(touched))
+        if outcomes:
+            told = dict.fromkeys(item.run for item, _, _ in outcomes)
+            await connection.execute(query("announce_runs"), _run_columns(told))
         return tally
 
 
@@ -158,8 +142,7 @@ def in_order(items: Sequence[Item]) -> list[Item]:
 
 async def _first_time(connection: Connection, understood: Sequence[Item | DeadLetter]) -> list[Item | DeadLetter]:
     """Those of a batch whose effect is not committed yet; of repetitions within it, the first."""
-    cursor = await connection.execute(query("claim_keys"), {"keys": [one.key for one in understood]})
-    claimed = {row[0] for row in await cursor.fetchall()}
+    claimed = await claim(connection, (one.key for one in understood))
     fresh = []
     for one in understood:
         if one.key in claimed:
@@ -168,40 +151,17 @@ async def _first_time(connection: Connection, understood: Sequence[Item | DeadLe
     return fresh
 
 
-async def keep_dead_letters(connection: Connection, dead: Sequence[DeadLetter]) -> None:
-    """Keep these, whole."""
-    if not dead:
-        return
-    values = {
-        "sources": [storable(one.source)[:64] for one in dead],
-        "destinations": [storable(one.destination)[:255] for one in dead],
-        "reasons": [storable(one.reason) for one in dead],
-        "headers": [json.dumps({storable(key): storable(value) for key, value in one.headers.items()}) for one in dead],
-        "bodies": [one.body for one in dead],
-    }
-    await connection.execute(query("keep_dead_letters"), values)
-
-
 def _forwarded(message: Message) -> DeadLetter:
     """A dead letter that another service has sent here."""
     headers = message.headers
     return DeadLetter(
-        headers.get("nf-source", "unknown"),
-        headers.get("nf-destination", destinations.DEADLETTER),
-        headers.get("nf-reason", "no reason was given"),
-        headers,
-        message.body,
-        message_key(message),
+        source=headers.get("nf-source", "unknown"),
+        destination=headers.get("nf-destination", destinations.DEADLETTER).removeprefix("/queue/"),
+        reason=headers.get("nf-reason", "no reason was given"),
+        headers=headers,
+        body=message.body,
+        key=message_key(message),
     )
-
-
-def message_key(message: Message) -> str:
-    """What identifies this message over redeliveries; see decision 4."""
-    if message.nf_id and len(message.nf_id) <= 64:
-        return f"nf:{storable(message.nf_id)}"
-    # A broker that lost its memory may give a number again: with the content beside it, that is no match.
-    content = hashlib.sha256(f"{message.destination}\0{message.nf_id}\0".encode(errors="replace") + message.body)
-    return f"id:{storable(message.message_id)[:200]}:{content.hexdigest()[:32]}"
 
 
 def _sent_at(message: Message, now: datetime) -> datetime | None:
@@ -218,9 +178,7 @@ def _sent_at(message: Message, now: datetime) -> datetime | None:
 
 def _unknown_run(item: Item) -> DeadLetter:
     reason = f"The run {item.run} is not known; {item.message.destination.name} cannot be the first to speak of it."
-    return DeadLetter(
-        "manager", item.message.destination.name, reason, item.message.headers, item.message.body, item.key
-    )
+    return DeadLetter.of(item.message, "manager", reason)
 
 
 async def _lock_runs(connection: Connection, items: Sequence[Item]) -> dict[RunKey, _Known]:
