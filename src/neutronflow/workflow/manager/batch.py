@@ -136,7 +136,7 @@ def in_order(items: Sequence[Item]) -> list[Item]:
 
     Those that tell no time stay where they are.
     """
-    dated = iter(sorted((item for item in items if item.dated), key=lambda item: item.at))
+    dated = iter(sorted((item for item in items if item.dated), key=lambda item: (item.at, item.key)))
     return [next(dated) if item.dated else item for item in items]
 
 
