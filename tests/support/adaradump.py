@@ -31,7 +31,15 @@ _NAMES = {
     PacketType.HEARTBEAT: "HEARTBEAT",
     PacketType.SOURCE_LIST: "SOURCE LIST",
 }
-_STATUS = ("No run", "New run", "End of file (run continues)", "Beginning of file (continuing run)", "End of run", "State", "Prologue")
+_STATUS = (
+    "No run",
+    "New run",
+    "End of file (run continues)",
+    "Beginning of file (continuing run)",
+    "End of run",
+    "State",
+    "Prologue",
+)
 _MARKERS = ("Generic", "Scan Start", "Scan Stop", "Pause", "Resume", "Overall Comment", "System")
 _STATES = {0: "OK", 3: "HiHi", 4: "High", 17: "Undef"}
 _SEVERITIES = {0: "OK", 1: "Minor", 2: "Major", 3: "Invalid"}
