@@ -121,7 +121,7 @@ def test_two_managers_share_the_work(place: Services, manager: object) -> None:
 
 def test_the_manager_survives_the_loss_of_postgresql_and_of_the_broker(tmp_path: Path) -> None:
     with (
-        running_cluster() as server,
+        running_cluster(synchronous_commit="on") as server,
         services(tmp_path, server.conninfo("workflow"), NEUTRONFLOW_SECRET_DB_SUPERUSER="trusted") as place,
     ):
         assert place.run("database", "prepare").returncode == 0
