@@ -11,18 +11,12 @@ from neutronflow.foundation.broker.embedded.server import Broker, Client, statis
 from neutronflow.foundation.broker.embedded.store import Store
 from neutronflow.foundation.broker.settings import BrokerSettings
 from neutronflow.foundation.config import Settings, load
-from neutronflow.foundation.errors import NeutronflowError
+from neutronflow.foundation.errors import PortInUse
 from neutronflow.foundation.telemetry import configure_logging, get_logger, notify_ready
 
 log = get_logger(__name__)
 
 _STATISTICS_EVERY_S = 5.0
-
-
-class PortInUse(NeutronflowError):
-    """The {service} cannot listen on {where}: {detail}."""
-
-    code = "port-in-use"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
