@@ -123,6 +123,10 @@ class Services:
         with psycopg.connect(self._conninfo, autocommit=True) as connection:
             return connection.execute(statement.encode(), values).fetchall()
 
+    def do(self, statement: str) -> None:
+        with psycopg.connect(self._conninfo, autocommit=True) as connection:
+            connection.execute(statement.encode())
+
     def data_file(self, instrument: str, run_number: int) -> str:
         path = self.archive / f"SNS/{instrument}/IPTS-1/nexus/{instrument}_{run_number}.nxs.h5"
         path.parent.mkdir(parents=True, exist_ok=True)

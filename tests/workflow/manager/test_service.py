@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,7 +89,7 @@ def test_hostile_messages_become_dead_letters_and_good_ones_are_applied(place: S
         kept = {bytes(body): reason for body, reason in place.sql(DEAD, name)}
         assert [what for what, body in BODIES.items() if body not in kept] == []
         assert [reason for reason in kept.values() if not reason or "could not be applied" in reason] == []
-    assert place.sql("SELECT count(*) FROM run WHERE run_number NOT BETWEEN 1 AND 2000") == [(0,)]
+    assert place.sql("SELECT count(*) FROM run WHERE run_number NOT BETWEEN 1 AND 5000") == [(0,)]
 
 
 def test_odd_headers_hurt_nobody(place: Services, manager: object) -> None:
@@ -117,6 +118,43 @@ def test_two_managers_share_the_work(place: Services, manager: object) -> None:
     done = "SELECT count(*), sum(cycle) FROM run WHERE run_number BETWEEN 1500 AND 1699"
     eventually(lambda: place.sql(done) == [(200, 200)] and not place.sql("SELECT 1 FROM outbox"), "each once")
     assert place.end(other) == 0
+
+
+def test_a_busy_manager_stops_in_good_order_and_the_next_goes_on(place: Services) -> None:
+    place.publish(*ready(place, range(3000, 4000)))
+    first = place.start("manager", NEUTRONFLOW_MANAGER__BATCH="50")
+    done = "SELECT count(*), sum(cycle) FROM run WHERE run_number BETWEEN 3000 AND 3999"
+    eventually(lambda: place.sql(done)[0][0] >= 100, "it is busy")
+    began = time.monotonic()
+    assert place.end(first) == 0
+    assert time.monotonic() - began < 5
+    second = place.start("manager")
+    eventually(lambda: place.sql(done) == [(1000, 1000)], "each was applied once")
+    assert place.end(second) == 0
+
+
+def test_a_missing_right_is_no_fault_of_the_messages(place: Services, manager: object) -> None:
+    right = "INSERT ON event TO nf_manager"
+    place.do(f"REVOKE {right.replace(' TO ', ' FROM ')}")
+    place.publish(outgoing(to.POSTPROCESS_DATA_READY, place.body(4001)))
+    # It is tried again and again, and applied as soon as that is possible.
+    tries = "SELECT xact_rollback FROM pg_stat_database WHERE datname = current_database()"
+    before = place.sql(tries)[0][0]
+    eventually(lambda: place.sql(tries)[0][0] > before, "it is tried")
+    place.do(f"GRANT {right}")
+    eventually(lambda: place.sql("SELECT 1 FROM run WHERE run_number = 4001"), "it is applied")
+    assert place.sql("SELECT 1 FROM dead_letter WHERE reason LIKE '%%permission%%'") == []
+
+
+def test_a_database_of_a_newer_version_is_left_alone(place: Services) -> None:
+    place.do("INSERT INTO django_migrations (app, name, applied) VALUES ('store', '9999_of_the_future', now())")
+    try:
+        for service in ("manager", "listener"):
+            done = place.run(service)
+            assert done.returncode == 2
+            assert f"neutronflow {service}: The workflow database was made by a newer Neutronflow" in done.stderr
+    finally:
+        place.do("DELETE FROM django_migrations WHERE name = '9999_of_the_future'")
 
 
 def test_the_manager_survives_the_loss_of_postgresql_and_of_the_broker(tmp_path: Path) -> None:
