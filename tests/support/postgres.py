@@ -45,9 +45,35 @@ def binaries() -> Path:
 class Cluster:
     """A running PostgreSQL with a superuser ``postgres`` and trust authentication on loopback."""
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, port: int, command: list[str | Path], identity: dict[str, object]) -> None:
         self.folder = folder
         self.port = port
+        self._command = command
+        self._identity = identity
+        self._server: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        with (self.folder / "log").open("ab") as log:
+            self._server = subprocess.Popen(  # type: ignore[call-overload]
+                self._command, stdout=log, stderr=log, cwd=self.folder, **self._identity
+            )
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                psycopg.connect(self.conninfo()).close()
+            except psycopg.OperationalError:
+                if self._server.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError((self.folder / "log").read_text()) from None
+                time.sleep(0.05)
+            else:
+                return
+
+    def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
+        """Stop the server: SIGQUIT at once, as in a crash; SIGINT in good order."""
+        assert self._server is not None
+        self._server.send_signal(how)
+        self._server.wait(timeout=20)
 
     def conninfo(self, database: str = "postgres", user: str = "postgres") -> str:
         return f"host=127.0.0.1 port={self.port} dbname={database} user={user}"
@@ -60,8 +86,8 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def running_cluster() -> Iterator[Cluster]:
-    """Start a cluster in a folder of its own; stop and remove it afterwards."""
+def running_cluster(**changes: str) -> Iterator[Cluster]:
+    """Start a cluster in a folder of its own, with these settings changed; stop and remove it afterwards."""
     programs = binaries()
     folder = Path(tempfile.mkdtemp(prefix="nf-pg-"))
     identity: dict[str, object] = {}
@@ -78,33 +104,12 @@ def running_cluster() -> Iterator[Cluster]:
         "full_page_writes": "off",
         "unix_socket_directories": str(folder),
     }
-    flags = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(  # type: ignore[call-overload]
-            [programs / "postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1", *flags],
-            stdout=log,
-            stderr=log,
-            cwd=folder,
-            **identity,
-        )
+    flags = [part for name, value in {**options, **changes}.items() for part in ("-c", f"{name}={value}")]
+    command = [programs / "postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1", *flags]
+    cluster = Cluster(folder, port, command, identity)
     try:
-        cluster = Cluster(folder, port)
-        _await_start(cluster, server)
+        cluster.start()
         yield cluster
     finally:
-        server.send_signal(signal.SIGQUIT)
-        server.wait(timeout=10)
+        cluster.stop()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _await_start(cluster: Cluster, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            psycopg.connect(cluster.conninfo()).close()
-        except psycopg.OperationalError:
-            if server.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError((cluster.folder / "log").read_text()) from None
-            time.sleep(0.05)
-        else:
-            return

@@ -37,3 +37,9 @@ class SecretMissing(NeutronflowError):
     """The secret '{name}' is neither in the environment ({variable}) nor in the file {path}."""
 
     code = "secret-missing"
+
+
+class PortInUse(NeutronflowError):
+    """The {service} cannot listen on {where}: {detail}."""
+
+    code = "port-in-use"

@@ -78,6 +78,8 @@ def _migrate(settings: Settings, *, check: bool, plan: bool) -> None:
     missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
     if check and missing:
         raise SchemaTooOld(count=len(missing))
+    if not missing and not check:
+        print("the schema is up to date", file=sys.stderr)
     for migration, _ in missing:
         print(f"{'would apply' if plan else 'applying'} {migration.app_label}.{migration.name}", file=sys.stderr)
     if missing and not (check or plan):

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import psycopg
 
@@ -15,6 +15,8 @@ from neutronflow.foundation.telemetry import get_logger
 log = get_logger(__name__)
 
 T = TypeVar("T")
+
+Connection: TypeAlias = psycopg.AsyncConnection[tuple[Any, ...]]
 
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
@@ -25,6 +27,8 @@ _WORTH_A_RETRY = (
     psycopg.errors.DeadlockDetected,
     psycopg.errors.SerializationFailure,
 )
+#: Classes of SQLSTATE that are no message's fault either: a schema or a right is missing, or the server takes no writes now.
+_SYSTEMIC = ("25", "3D", "3F", "42")
 
 
 class Database:
@@ -32,18 +36,18 @@ class Database:
 
     def __init__(self, conninfo: str) -> None:
         self._conninfo = conninfo
-        self._connection: psycopg.AsyncConnection[tuple[Any, ...]] | None = None
+        self._connection: Connection | None = None
         self._lock = asyncio.Lock()
 
     async def connected(self) -> None:
         """Wait until the database answers."""
 
-        async def nothing(connection: psycopg.AsyncConnection[tuple[Any, ...]]) -> None:
+        async def nothing(connection: Connection) -> None:
             await connection.execute("SELECT 1")
 
         await self.transaction(nothing)
 
-    async def transaction(self, work: Callable[[psycopg.AsyncConnection[tuple[Any, ...]]], Awaitable[T]]) -> T:
+    async def transaction(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Run ``work`` in a transaction and commit it; again from the start where the database was away.
 
         ``work`` may run several times, so it must change nothing but the database. A commit whose answer was lost may
@@ -56,8 +60,10 @@ class Database:
                     connection = await self._get()
                     async with connection.transaction():
                         return await work(connection)
-                except _WORTH_A_RETRY as error:
-                    log.warning("database_away", detail=str(error).strip().split("\n")[0])
+                except psycopg.Error as error:
+                    if not isinstance(error, _WORTH_A_RETRY) and not (error.sqlstate or "").startswith(_SYSTEMIC):
+                        raise
+                    log.warning("database_away", detail=str(error).strip().split("\n")[0], sqlstate=error.sqlstate)
                     await self._drop()
                     await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
                     pause = min(2 * pause, _LONGEST_PAUSE_S)
@@ -66,7 +72,7 @@ class Database:
         """Close the connection, if there is one."""
         await self._drop()
 
-    async def _get(self) -> psycopg.AsyncConnection[tuple[Any, ...]]:
+    async def _get(self) -> Connection:
         if self._connection is None or self._connection.closed:
             self._connection = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
         return self._connection

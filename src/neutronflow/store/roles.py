@@ -14,7 +14,9 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
     "manager": {
         **dict.fromkeys(("instrument", "experiment", "run", "step"), "SELECT, INSERT, UPDATE"),
         "event": "SELECT, INSERT",
-        **dict.fromkeys(("seen_message", "outbox", "change"), "SELECT, INSERT, DELETE"),
+        **dict.fromkeys(("seen_message", "change"), "SELECT, INSERT, DELETE"),
+        # UPDATE is what FOR UPDATE asks for.
+        "outbox": "SELECT, INSERT, UPDATE, DELETE",
         "dead_letter": "INSERT",
     },
     "listener": {
@@ -26,7 +28,18 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "seen_message": "SELECT, INSERT",
     },
     "monitor": {
-        **dict.fromkeys(("person", "login_link", "django_session"), "SELECT, INSERT, UPDATE, DELETE"),
+        **dict.fromkeys(
+            (
+                "person",
+                "person_groups",
+                "person_user_permissions",
+                "auth_group",
+                "auth_group_permissions",
+                "login_link",
+                "django_session",
+            ),
+            "SELECT, INSERT, UPDATE, DELETE",
+        ),
     },
 }
 

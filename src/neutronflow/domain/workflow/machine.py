@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from types import MappingProxyType
 
 from neutronflow.domain.messages import destinations as to
@@ -18,7 +19,9 @@ from neutronflow.domain.workflow.states import RunState, StepName, StepState
 UNDER_WAY = frozenset([StepState.QUEUED, StepState.STARTED])
 #: The attempt will change no more.
 ENDED = frozenset(StepState) - UNDER_WAY - {StepState.WAITING}
-_NOTHING_TO_DO = frozenset([StepState.DISABLED, StepState.NOT_NEEDED])
+
+#: The key in which commands, and so the answers of agents that echo unknown keys, name the step.
+STEP_KEY = "nf_step"
 
 #: What each answer says of which step.
 _ANSWERS: Mapping[str, tuple[StepName, StepState]] = {
@@ -36,6 +39,8 @@ _ANSWERS: Mapping[str, tuple[StepName, StepState]] = {
     to.CATALOG_ERROR: (StepName.CATALOG_REDUCED, StepState.FAILED),
 }
 _REQUESTS: Mapping[str, StepName] = {to.CATALOG_REQUEST: StepName.CATALOG_RAW, to.REDUCTION_REQUEST: StepName.REDUCE}
+#: What begins new attempts, and so decides on which file the agents will work.
+BEGINNINGS = frozenset([to.POSTPROCESS_DATA_READY, *_REQUESTS])
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,11 @@ class StepRecord:
     attempt: int
     cycle: int
     state: StepState
+    #: Since when it is in this state.
+    since: datetime
+    queued_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
     agent: str = ""
     error: str = ""
     information: str = ""
@@ -83,19 +93,19 @@ class Outcome:
 
 def creates_run(destination: str, message: RunMessage) -> bool:
     """Whether a message may speak of a run that is not known yet."""
-    return destination == to.POSTPROCESS_DATA_READY or (destination in _REQUESTS and bool(message.data_file))
+    return destination in BEGINNINGS and bool(message.data_file)
 
 
-def apply(run: RunRecord, destination: str, message: RunMessage) -> Outcome:
-    """Apply one message, whose names are checked, to a run's record."""
+def apply(run: RunRecord, destination: str, message: RunMessage, at: datetime) -> Outcome:
+    """Apply one message, whose names are checked, and which was sent at that (aware) time, to a run's record."""
     if destination == to.POSTPROCESS_DATA_READY:
-        return _begin_cycle(run, message)
+        return _begin_cycle(run, message, at)
     if destination in _REQUESTS:
-        return _begin_attempt(run, _REQUESTS[destination], message)
+        return _begin_attempt(run, _REQUESTS[destination], message, at)
+    if destination == to.POSTPROCESS_ERROR or (destination == to.CATALOG_ERROR and message.extra.get(STEP_KEY)):
+        return _agent_failed(run, message, at)
     if destination in _ANSWERS:
-        return _answer(run, *_ANSWERS[destination], message)
-    if destination == to.POSTPROCESS_ERROR:
-        return _agent_failed(run, message)
+        return _answer(run, *_ANSWERS[destination], message, at)
     return Outcome(run, applied=False, story=f"{destination} means nothing to a run")
 
 
@@ -109,86 +119,104 @@ def run_state(run: RunRecord) -> RunState:
     return RunState.FAILED if StepState.FAILED in states else RunState.COMPLETE
 
 
-def _begin_cycle(run: RunRecord, message: RunMessage) -> Outcome:
-    if not message.data_file:
-        return Outcome(run, applied=False, story="it names no data file")
-    renewed = replace(run, cycle=run.cycle + 1, data_file=message.data_file, experiment=message.ipts)
-    return _begin(renewed, DEFAULT_PIPELINE, message, f"cycle {renewed.cycle} began")
+def _begin_cycle(run: RunRecord, message: RunMessage, at: datetime) -> Outcome:
+    renewed = _renewed(run, message, run.cycle + 1)
+    return _begin(renewed, DEFAULT_PIPELINE, message, at, f"cycle {renewed.cycle} began")
 
 
-def _begin_attempt(run: RunRecord, name: StepName, message: RunMessage) -> Outcome:
-    data_file = message.data_file or run.data_file
-    if not data_file:
-        return Outcome(run, applied=False, story="the run has no data file yet")
-    renewed = replace(run, cycle=max(run.cycle, 1), data_file=data_file, experiment=message.ipts or run.experiment)
+def _begin_attempt(run: RunRecord, name: StepName, message: RunMessage, at: datetime) -> Outcome:
     wanted = [step for step in DEFAULT_PIPELINE if name in (step.name, step.needs)]
-    command = message.replace(data_file=data_file, ipts=renewed.experiment)
-    return _begin(renewed, wanted, command, f"a new attempt of {name} began")
+    return _begin(_renewed(run, message, max(run.cycle, 1)), wanted, message, at, f"a new attempt of {name} began")
 
 
-def _begin(run: RunRecord, wanted: Iterable[StepDefinition], message: RunMessage, story: str) -> Outcome:
+def _renewed(run: RunRecord, message: RunMessage, cycle: int) -> RunRecord:
+    """The run with what the message says of it; what the message leaves out stays."""
+    data_file, experiment = message.data_file or run.data_file, message.ipts or run.experiment
+    return replace(run, cycle=cycle, data_file=data_file, experiment=experiment)
+
+
+def _begin(run: RunRecord, wanted: Iterable[StepDefinition], message: RunMessage, at: datetime, story: str) -> Outcome:
     """A new attempt of each of these steps; those that need nothing of them are queued at once."""
     wanted = list(wanted)
+    if not run.data_file:
+        return Outcome(run, applied=False, story="no data file of this run is known")
     changed: list[StepRecord] = []
     commands: list[Command] = []
     for step in wanted:
         before = run.steps.get(step.name)
         waits = any(other.name == step.needs for other in wanted)
         state = StepState.WAITING if waits else StepState.QUEUED
-        record = StepRecord(step.name, before.attempt + 1 if before else 1, run.cycle, state)
+        attempt = before.attempt + 1 if before else 1
+        record = StepRecord(step.name, attempt, run.cycle, state, at, queued_at=None if waits else at)
         changed.append(record)
         if not waits:
-            commands.append(_command(step, record, message))
+            commands.append(_command(run, step, record, message))
     return _outcome(run, story, changed, commands)
 
 
-def _answer(run: RunRecord, name: StepName, state: StepState, message: RunMessage) -> Outcome:
+def _answer(run: RunRecord, name: StepName, state: StepState, message: RunMessage, at: datetime) -> Outcome:
     step = run.steps.get(name)
     why_not = _refusal(step, name, state, message.attempt)
     if step is None or why_not:
         return Outcome(run, applied=False, story=why_not)
-    moved = replace(
-        step,
-        state=state,
-        agent=message.information or step.agent if state is StepState.STARTED else step.agent,
-        error=message.error if state is StepState.FAILED else "",
-        information=message.information,
-    )
+    moved = _moved(step, state, message, at)
     changed, commands = [moved], []
     if state in ENDED:
         for follower in _followers(run, moved):
-            record = replace(
-                run.steps[follower.name],
-                state=StepState.QUEUED if state is StepState.COMPLETE else StepState.SKIPPED,
-            )
+            record = run.steps[follower.name]
+            if state is StepState.COMPLETE:
+                record = replace(record, state=StepState.QUEUED, since=moved.since, queued_at=moved.since)
+                commands.append(_command(run, follower, record, message))
+            else:
+                record = replace(record, state=StepState.SKIPPED, since=moved.since, ended_at=moved.since)
             changed.append(record)
-            if record.state is StepState.QUEUED:
-                commands.append(_command(follower, record, message))
     return _outcome(run, f"{name} attempt {step.attempt}: {step.state} → {state}", changed, commands)
+
+
+def _moved(step: StepRecord, state: StepState, message: RunMessage, at: datetime) -> StepRecord:
+    """The attempt in its new state. Agents name themselves in ``information`` (which others use for words)."""
+    # An agent's clock may be behind the manager's; no attempt starts before it was queued.
+    at = max(at, step.started_at or step.queued_at or at)
+    named = message.information if state is StepState.STARTED or not (step.agent or " " in message.information) else ""
+    return replace(
+        step,
+        state=state,
+        since=at,
+        started_at=step.started_at or (at if state is StepState.STARTED else None),
+        ended_at=at if state in ENDED else None,
+        agent=named or step.agent,
+        error=(message.error or "no reason was given") if state is StepState.FAILED else "",
+        information=message.information,
+    )
 
 
 def _refusal(step: StepRecord | None, name: StepName, state: StepState, attempt: int | None) -> str:
     """Why an answer changes nothing; empty where it does."""
     if step is None:
         return f"no attempt of {name} has begun"
-    if attempt is not None and attempt != step.attempt:
+    if attempt is not None and attempt > step.attempt:
+        return f"there is no attempt {attempt} of {name} yet"
+    if attempt is not None and attempt < step.attempt:
         return f"attempt {attempt} of {name} is superseded by attempt {step.attempt}"
-    if state is StepState.NOT_NEEDED and step.state is StepState.WAITING:
+    if state is StepState.NOT_NEEDED and step.state in (StepState.WAITING, StepState.FAILED):
+        # People say so, also of a run whose reduction has failed.
         return ""
     if step.state not in UNDER_WAY:
         return f"{name} attempt {step.attempt} is {step.state} already; {state} comes too late"
     return ""
 
 
-def _agent_failed(run: RunRecord, message: RunMessage) -> Outcome:
-    """POSTPROCESS.ERROR: an agent could not even begin. It says which step, or it is all that are queued."""
-    named = message.extra.get("nf_step")
-    under_way = [step.name for step in run.steps.values() if step.state in UNDER_WAY and named in (None, "", step.name)]
-    if not under_way:
-        return Outcome(run, applied=False, story="no step is under way that could have failed")
+def _agent_failed(run: RunRecord, message: RunMessage, at: datetime) -> Outcome:
+    """An agent could not even begin. It says which step (commands carry it), or it is all that are queued."""
+    named = next((name for name in StepName if name == message.extra.get(STEP_KEY)), None)
+    if named is not None:
+        return _answer(run, named, StepState.FAILED, message, at)
+    queued = [step.name for step in run.steps.values() if step.state is StepState.QUEUED]
+    if not queued:
+        return Outcome(run, applied=False, story="no step is queued that could have failed")
     stories, changed = [], {}
-    for name in under_way:
-        outcome = _answer(run, name, StepState.FAILED, message)
+    for name in queued:
+        outcome = _answer(run, name, StepState.FAILED, message, at)
         run = outcome.run
         stories.append(outcome.story)
         changed.update({step.name: step for step in outcome.changed})
@@ -204,9 +232,17 @@ def _followers(run: RunRecord, ended: StepRecord) -> list[StepDefinition]:
     ]
 
 
-def _command(step: StepDefinition, record: StepRecord, message: RunMessage) -> Command:
-    extra = {key: value for key, value in message.extra.items() if key != "nf_step"}
-    body = message.replace(information="", error="", attempt=record.attempt, cycle=record.cycle, extra=extra)
+def _command(run: RunRecord, step: StepDefinition, record: StepRecord, message: RunMessage) -> Command:
+    """What an agent is told: the run as we know it, every unknown key, and which attempt of which step this is."""
+    body = message.replace(
+        ipts=run.experiment,
+        data_file=run.data_file,
+        information="",
+        error="",
+        attempt=record.attempt,
+        cycle=record.cycle,
+        extra={**message.extra, STEP_KEY: step.name.value},
+    )
     return Command(step.destination, body)
 
 

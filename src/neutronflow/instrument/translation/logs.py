@@ -77,11 +77,11 @@ class Log:
         numeric = self.kind in ("u32", "double")
         if self.times_ns and self.times_ns[-1] == time_ns:
             last = self.numbers[-1] if numeric else self.others[-1]
-            if np.array_equal(last, value):  # type: ignore[arg-type]
+            if np.array_equal(last, value):
                 return False
         self.times_ns.append(time_ns)
         if numeric:
-            self.numbers.append(float(value))  # type: ignore[arg-type]
+            self.numbers.append(float(value))
         else:
             self.others.append(value.copy() if isinstance(value, np.ndarray) else value)
         return True
@@ -137,7 +137,9 @@ class ProcessVariables:
         kind, dtype = ("u32", "u4") if kind_name.startswith("enum") else _TYPES.get(kind_name, ("", ""))
         number = _text(variable, "pv_id")
         if not connection or not number.isdigit() or not kind:
-            self._complain(f"device {device} defines a variable that cannot be used ({connection!r}, type {kind_name!r})")
+            self._complain(
+                f"device {device} defines a variable that cannot be used ({connection!r}, type {kind_name!r})"
+            )
             return
         units = _text(variable, "pv_units")
         log = Log(
@@ -188,9 +190,7 @@ def put_statistics(group: h5py.Group, values: npt.NDArray[np.float64], units: st
         hdf5.put_scalar(group, name, np.float64(number), attributes)
 
 
-def _write_log(
-    parent: h5py.Group, log: Log, clock: Clock, alias: str, enumerations: dict[str, h5py.Group]
-) -> None:
+def _write_log(parent: h5py.Group, log: Log, clock: Clock, alias: str, enumerations: dict[str, h5py.Group]) -> None:
     group = hdf5.make_group(parent, _UNSAFE_NAME.sub("_", log.connection), "NXlog")
     hdf5.put_scalar(group, "device_id", np.uint32(log.device_id))
     hdf5.put_text(group, "device_name", log.device_name)

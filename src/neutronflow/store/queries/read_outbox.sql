@@ -1,2 +1,2 @@
--- The oldest commands not published yet, and not being published by another manager.
+-- The oldest commands not published yet, held against other managers for as long as they are being published.
 SELECT id, destination, nf_id, body FROM outbox ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED

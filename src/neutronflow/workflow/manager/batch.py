@@ -2,41 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeAlias
-
-import psycopg
+from uuid import UUID
 
 from neutronflow.domain.facility import Facilities, RunKey
 from neutronflow.domain.messages import destinations
 from neutronflow.domain.messages.run import BadMessage, RunMessage, decode_run_message, encode_run_message
-from neutronflow.domain.workflow.machine import Command, Outcome, RunRecord, StepRecord, apply, creates_run
+from neutronflow.domain.workflow.machine import BEGINNINGS, Command, Outcome, RunRecord, StepRecord, apply, creates_run
 from neutronflow.domain.workflow.states import RunState, StepName, StepState
 from neutronflow.foundation.broker.message import Message
 from neutronflow.foundation.errors import NeutronflowError
 from neutronflow.foundation.ids import new_id
+from neutronflow.store.connection import Connection
+from neutronflow.store.deadletters import DeadLetter, keep_dead_letters
 from neutronflow.store.named import query
-
-Connection: TypeAlias = "psycopg.AsyncConnection[tuple[Any, ...]]"
+from neutronflow.store.seen import claim, message_key
+from neutronflow.store.text import storable
 
 _MAX_STORY = 255
 _MAX_ANSWER_TEXT = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A message to be kept with the reason why it was not applied."""
-
-    source: str
-    destination: str
-    reason: str
-    headers: Mapping[str, str]
-    body: bytes
+#: Within this time a message's own time (in its nf-id) is believed.
+_OLDEST = timedelta(days=7)
 
 
 @dataclass(slots=True)
@@ -47,6 +37,10 @@ class Item:
     run: RunKey
     said: RunMessage
     key: str
+    #: When it was sent, as far as it tells; else when it came.
+    at: datetime
+    #: Whether ``at`` is the sender's.
+    dated: bool
 
 
 @dataclass(slots=True)
@@ -77,7 +71,7 @@ class Batch:
         self._facilities = facilities
 
     def understand(self, message: Message) -> Item | DeadLetter:
-        """The message as one about a checked run, or as a dead letter."""
+        """The message as one about a checked run, or as a dead letter. Looks at the archive's file system."""
         name = message.destination.name
         if name == destinations.DEADLETTER:
             return _forwarded(message)
@@ -85,26 +79,31 @@ class Batch:
             said = decode_run_message(message.body)
             run = self._facilities.run_key(said.facility, said.instrument, said.run_number)
             experiment = self._facilities.experiment(run.facility, said.ipts) if said.ipts else ""
-            if name == destinations.POSTPROCESS_DATA_READY:
-                self._check_data_file(said)
+            if name in BEGINNINGS and said.data_file:
+                self._check_data_file(said.data_file)
         except NeutronflowError as error:
-            return DeadLetter("manager", name, str(error), message.headers, message.body)
+            return DeadLetter.of(message, "manager", str(error))
         said = said.replace(facility=run.facility, instrument=run.instrument, ipts=experiment)
-        return Item(message, run, said, _key(message))
+        now = datetime.now(UTC)
+        sent = _sent_at(message, now)
+        return Item(message, run, said, message_key(message), sent or now, dated=sent is not None)
 
-    def _check_data_file(self, said: RunMessage) -> None:
-        if not said.data_file:
-            raise BadMessage(detail="'data_file' is missing")
-        if not self._facilities.contains(Path(said.data_file)):
+    def _check_data_file(self, data_file: str) -> None:
+        try:
+            contained = self._facilities.contains(Path(data_file))
+        except (OSError, ValueError, RuntimeError) as error:
+            # A path that the file system cannot follow: a loop of links, a name that is none.
+            raise BadMessage(detail=f"'data_file' is no usable path ({error})") from error
+        if not contained:
             raise BadMessage(detail=f"'data_file' does not lie in the archive {self._facilities.archive_root}")
 
     async def write(self, connection: Connection, understood: Sequence[Item | DeadLetter]) -> Tally:
         """Apply the batch. The caller commits, and acknowledges afterwards."""
         tally = Tally()
-        dead = [one for one in understood if isinstance(one, DeadLetter)]
-        items = [one for one in understood if isinstance(one, Item)]
-        fresh = await self._first_time(connection, items)
-        tally.repeated = len(items) - len(fresh)
+        new = await _first_time(connection, understood)
+        tally.repeated = len(understood) - len(new)
+        dead = [one for one in new if isinstance(one, DeadLetter)]
+        fresh = in_order([one for one in new if isinstance(one, Item)])
         runs = await _lock_runs(connection, fresh)
         outcomes: list[tuple[Item, _Known, Outcome]] = []
         for item in fresh:
@@ -112,7 +111,7 @@ class Batch:
             if known is None:
                 dead.append(_unknown_run(item))
                 continue
-            outcome = apply(known.record, item.message.destination.name, item.said)
+            outcome = apply(known.record, item.message.destination.name, item.said, item.at)
             known.record = outcome.run
             known.touched |= outcome.applied
             known.changed.update({(step.name, step.attempt): step for step in outcome.changed})
@@ -126,91 +125,93 @@ class Batch:
         await _write_story(connection, outcomes)
         await _write_outbox(connection, [command for _, _, outcome in outcomes for command in outcome.commands])
         await keep_dead_letters(connection, dead)
-        if touched:
-            await connection.execute(
-                query("announce_runs"),
-                _columns(touched, facilities="facility", instruments="instrument", numbers="run_number"),
-            )
+        if outcomes:
+            told = dict.fromkeys(item.run for item, _, _ in outcomes)
+            await connection.execute(query("announce_runs"), _run_columns(told))
         return tally
 
-    async def _first_time(self, connection: Connection, items: Sequence[Item]) -> list[Item]:
-        """Those of a batch whose effect is not committed yet; of repetitions within it, the first."""
-        if not items:
-            return []
-        cursor = await connection.execute(query("claim_keys"), {"keys": [item.key for item in items]})
-        claimed = {row[0] for row in await cursor.fetchall()}
-        fresh = []
-        for item in items:
-            if item.key in claimed:
-                claimed.remove(item.key)
-                fresh.append(item)
-        return fresh
+
+def in_order(items: Sequence[Item]) -> list[Item]:
+    """The items as they were sent. Each queue is in order, but what comes first of several queues is chance.
+
+    Those that tell no time stay where they are.
+    """
+    dated = iter(sorted((item for item in items if item.dated), key=lambda item: (item.at, item.key)))
+    return [next(dated) if item.dated else item for item in items]
 
 
-async def keep_dead_letters(connection: Connection, dead: Sequence[DeadLetter]) -> None:
-    """Keep these, whole."""
-    if not dead:
-        return
-    values = {
-        "sources": [_clean(one.source)[:64] for one in dead],
-        "destinations": [_clean(one.destination)[:255] for one in dead],
-        "reasons": [_clean(one.reason) for one in dead],
-        "headers": [json.dumps({_clean(key): _clean(value) for key, value in one.headers.items()}) for one in dead],
-        "bodies": [one.body for one in dead],
-    }
-    await connection.execute(query("keep_dead_letters"), values)
+async def _first_time(connection: Connection, understood: Sequence[Item | DeadLetter]) -> list[Item | DeadLetter]:
+    """Those of a batch whose effect is not committed yet; of repetitions within it, the first."""
+    claimed = await claim(connection, (one.key for one in understood))
+    fresh = []
+    for one in understood:
+        if one.key in claimed:
+            claimed.remove(one.key)
+            fresh.append(one)
+    return fresh
 
 
 def _forwarded(message: Message) -> DeadLetter:
     """A dead letter that another service has sent here."""
     headers = message.headers
     return DeadLetter(
-        headers.get("nf-source", "unknown"),
-        headers.get("nf-destination", destinations.DEADLETTER),
-        headers.get("nf-reason", "no reason was given"),
-        headers,
-        message.body,
+        source=headers.get("nf-source", "unknown"),
+        destination=headers.get("nf-destination", destinations.DEADLETTER).removeprefix("/queue/"),
+        reason=headers.get("nf-reason", "no reason was given"),
+        headers=headers,
+        body=message.body,
+        key=message_key(message),
     )
 
 
-def _key(message: Message) -> str:
-    """What identifies this message over redeliveries; see decision 4."""
-    if message.nf_id:
-        return f"nf:{message.nf_id[:64]}"
-    # A broker that lost its memory may give a number again: with the content beside it, that is no match.
-    return f"id:{message.message_id[:200]}:{hashlib.sha256(message.body).hexdigest()[:32]}"
+def _sent_at(message: Message, now: datetime) -> datetime | None:
+    """When the sender made the message, by its nf-id (a UUIDv7), where that is credible."""
+    try:
+        identity = UUID(message.nf_id or "")
+    except ValueError:
+        return None
+    if identity.version != 7:
+        return None
+    at = datetime.fromtimestamp((identity.int >> 80) / 1000, UTC)
+    return at if now - _OLDEST < at <= now else None
 
 
 def _unknown_run(item: Item) -> DeadLetter:
     reason = f"The run {item.run} is not known; {item.message.destination.name} cannot be the first to speak of it."
-    return DeadLetter("manager", item.message.destination.name, reason, item.message.headers, item.message.body)
+    return DeadLetter.of(item.message, "manager", reason)
 
 
 async def _lock_runs(connection: Connection, items: Sequence[Item]) -> dict[RunKey, _Known]:
     """The runs of these messages, locked; those that a message may create are created."""
     if not items:
         return {}
-    wanted = dict.fromkeys(item.run for item in items)
-    runs = await _select_runs(connection, wanted)
-    new = dict.fromkeys(
-        item.run for item in items if item.run not in runs and creates_run(item.message.destination.name, item.said)
-    )
-    experiments = {(item.run.facility, item.said.ipts): None for item in items if item.said.ipts}
-    if new:
-        await _ensure(connection, "ensure_instruments", [(run.facility, run.instrument) for run in new])
-        await connection.execute(
-            query("ensure_runs"), _columns(new, facilities="facility", instruments="instrument", numbers="run_number")
-        )
-        runs |= await _select_runs(connection, new)
-    if any(known.record.experiment != item.said.ipts for item in items if (known := runs.get(item.run))):
-        await _ensure(connection, "ensure_experiments", list(experiments))
+    # Everything is made before anything is locked, each in a fixed order: managers wait for each other, never in a circle.
+    beginning = dict.fromkeys(item.run for item in items if creates_run(item.message.destination.name, item.said))
+    if beginning:
+        cursor = await connection.execute(query("missing_runs"), _run_columns(beginning))
+        missing = [RunKey(*row) for row in await cursor.fetchall()]
+        if missing:
+            await _ensure(connection, "ensure_instruments", [(run.facility, run.instrument) for run in missing])
+            await connection.execute(query("ensure_runs"), _run_columns(missing))
+    runs = await _select_runs(connection, dict.fromkeys(item.run for item in items))
+    experiments = {
+        (item.run.facility, item.said.ipts)
+        for item in items
+        if item.message.destination.name in BEGINNINGS
+        and item.said.ipts
+        and (known := runs.get(item.run))
+        and known.record.experiment != item.said.ipts
+    }
+    await _ensure(connection, "ensure_experiments", sorted(experiments))
     await _add_steps(connection, runs)
     return runs
 
 
 async def _select_runs(connection: Connection, wanted: Iterable[RunKey]) -> dict[RunKey, _Known]:
-    columns = _columns(wanted, facilities="facility", instruments="instrument", numbers="run_number")
-    cursor = await connection.execute(query("lock_runs"), columns)
+    cursor = await connection.execute(query("lock_runs"), _run_columns(wanted))
+    ids = [row[0] for row in await cursor.fetchall()]
+    # Read after the lock was had: what the former holder has written is seen.
+    cursor = await connection.execute(query("read_runs"), {"ids": ids})
     found = {}
     for row_id, facility, instrument, number, cycle, state, data_file, experiment in await cursor.fetchall():
         record = RunRecord(cycle, RunState(state), data_file, experiment)
@@ -222,8 +223,8 @@ async def _add_steps(connection: Connection, runs: Mapping[RunKey, _Known]) -> N
     by_row = {known.row_id: known for known in runs.values()}
     steps: dict[int, dict[StepName, StepRecord]] = {row_id: {} for row_id in by_row}
     cursor = await connection.execute(query("current_steps"), {"runs": list(by_row)})
-    for row_id, name, attempt, cycle, state, agent in await cursor.fetchall():
-        steps[row_id][StepName(name)] = StepRecord(StepName(name), attempt, cycle, StepState(state), agent)
+    for row_id, name, attempt, cycle, state, *rest in await cursor.fetchall():
+        steps[row_id][StepName(name)] = StepRecord(StepName(name), attempt, cycle, StepState(state), *rest)
     for row_id, known in by_row.items():
         record = known.record
         known.record = RunRecord(
@@ -257,9 +258,13 @@ async def _write_runs(connection: Connection, touched: Mapping[RunKey, _Known]) 
         "attempts": [step.attempt for _, step in steps],
         "cycles": [step.cycle for _, step in steps],
         "states": [step.state.value for _, step in steps],
-        "agents": [_clean(step.agent)[:255] for _, step in steps],
-        "errors": [_clean(step.error)[:_MAX_ANSWER_TEXT] for _, step in steps],
-        "informations": [_clean(step.information)[:_MAX_ANSWER_TEXT] for _, step in steps],
+        "since": [step.since for _, step in steps],
+        "queued": [step.queued_at for _, step in steps],
+        "started": [step.started_at for _, step in steps],
+        "ended": [step.ended_at for _, step in steps],
+        "agents": [storable(step.agent)[:255] for _, step in steps],
+        "errors": [storable(step.error)[:_MAX_ANSWER_TEXT] for _, step in steps],
+        "informations": [storable(step.information)[:_MAX_ANSWER_TEXT] for _, step in steps],
     }
     await connection.execute(query("write_steps"), columns)
 
@@ -270,13 +275,13 @@ async def _write_story(connection: Connection, outcomes: Sequence[tuple[Item, _K
     values: dict[str, list[object]] = {
         "runs": [known.row_id for _, known, _ in outcomes],
         "destinations": [item.message.destination.name for item, _, _ in outcomes],
-        "message_ids": [_clean(item.message.message_id)[:255] for item, _, _ in outcomes],
-        "nf_ids": [_clean(item.message.nf_id or "")[:64] for item, _, _ in outcomes],
+        "message_ids": [storable(item.message.message_id)[:255] for item, _, _ in outcomes],
+        "nf_ids": [storable(item.message.nf_id or "")[:64] for item, _, _ in outcomes],
         "attempts": [_bounded(item.said.attempt) for item, _, _ in outcomes],
         "applied": [outcome.applied for _, _, outcome in outcomes],
         "outcomes": [outcome.story[:_MAX_STORY] for _, _, outcome in outcomes],
-        "informations": [_clean(item.said.information) for item, _, _ in outcomes],
-        "errors": [_clean(item.said.error) for item, _, _ in outcomes],
+        "informations": [storable(item.said.information) for item, _, _ in outcomes],
+        "errors": [storable(item.said.error) for item, _, _ in outcomes],
     }
     await connection.execute(query("record_events"), values)
 
@@ -292,15 +297,14 @@ async def _write_outbox(connection: Connection, commands: Sequence[Command]) -> 
     await connection.execute(query("put_into_outbox"), values)
 
 
-def _columns(runs: Iterable[RunKey], **names: str) -> dict[str, list[object]]:
-    """Columns for unnest: parameter name -> attribute of the run keys."""
+def _run_columns(runs: Iterable[RunKey]) -> dict[str, list[object]]:
+    """Columns of run keys, for unnest."""
     keys = list(runs)
-    return {parameter: [getattr(run, attribute) for run in keys] for parameter, attribute in names.items()}
-
-
-def _clean(text: str) -> str:
-    """Text as PostgreSQL can hold it: no NUL, no lone surrogates."""
-    return text.replace("\0", "\ufffd").encode(errors="replace").decode()
+    return {
+        "facilities": [run.facility for run in keys],
+        "instruments": [run.instrument for run in keys],
+        "numbers": [run.run_number for run in keys],
+    }
 
 
 def _bounded(number: int | None) -> int | None:

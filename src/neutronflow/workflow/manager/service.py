@@ -11,18 +11,18 @@ import signal
 from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
-import psycopg
 
 from neutronflow.domain.facility import facilities
 from neutronflow.domain.messages import destinations
 from neutronflow.foundation.broker.message import Message, Outgoing, queue, topic
-from neutronflow.foundation.broker.session import BrokerUnavailable, Session
+from neutronflow.foundation.broker.session import BrokerUnavailable, PublicationRefused, Session
 from neutronflow.foundation.config import Settings, load
 from neutronflow.foundation.telemetry import configure_logging, get_logger, notify_ready
-from neutronflow.store.connection import Database
+from neutronflow.store.connection import Connection, Database
+from neutronflow.store.deadletters import DeadLetter
 from neutronflow.store.dsn import dsn
 from neutronflow.store.named import query
-from neutronflow.workflow.manager.batch import Batch, DeadLetter, Item
+from neutronflow.workflow.manager.batch import Batch, Item
 from neutronflow.workflow.manager.settings import ManagerSettings
 
 log = get_logger(__name__)
@@ -89,8 +89,11 @@ class Manager:
     async def take(self, messages: Sequence[Message]) -> None:
         """Apply a batch and acknowledge it. One message that cannot be applied does not keep back the others."""
         try:
-            await self._apply([self._batch.understand(message) for message in messages])
-        except Exception as error:
+            # On a thread: an archive that hangs delays messages, but not heartbeats.
+            await self._apply(
+                await asyncio.to_thread(lambda: [self._batch.understand(message) for message in messages])
+            )
+        except Exception as error:  # the one broad boundary: whatever a message can cause, it alone is kept back
             if len(messages) > 1:
                 log.warning("batch_taken_apart", messages=len(messages), detail=str(error))
                 for message in messages:
@@ -101,7 +104,7 @@ class Manager:
         await self._session.ack(messages)
 
     async def _apply(self, understood: Sequence[Item | DeadLetter]) -> None:
-        async def write(connection: psycopg.AsyncConnection[tuple[object, ...]]) -> object:
+        async def write(connection: Connection) -> object:
             return await self._batch.write(connection, understood)
 
         tally = await self._database.transaction(write)
@@ -113,20 +116,21 @@ class Manager:
         while True:
             try:
                 published = await self._outbox_database.transaction(self._publish_some)
-            except BrokerUnavailable as error:
+            except (BrokerUnavailable, PublicationRefused) as error:
                 log.warning("outbox_waits", detail=str(error))
+                await asyncio.sleep(1.0)
                 continue
             if not published:
                 self._outbox_filled.clear()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._outbox_filled.wait(), 5.0 * random.uniform(0.5, 1.5))  # noqa: S311
 
-    async def _publish_some(self, connection: psycopg.AsyncConnection[tuple[object, ...]]) -> int:
+    async def _publish_some(self, connection: Connection) -> int:
         cursor = await connection.execute(query("read_outbox"), {"limit": _OUTBOX_AT_A_TIME})
         rows = await cursor.fetchall()
         if rows:
             outgoing = [
-                Outgoing(destination=queue(str(name)), nf_id=str(nf_id), body=bytes(body))  # type: ignore[call-overload]
+                Outgoing(destination=queue(str(name)), nf_id=str(nf_id), body=bytes(body))
                 for _, name, nf_id, body in rows
             ]
             await self._session.publish_many(outgoing, timeout=_OUTBOX_TIMEOUT_S)
@@ -139,7 +143,7 @@ class Manager:
         await self._session.send_nowait(Outgoing(destination=name, body=body, persistent=False))
 
     async def _prune(self) -> None:
-        async def prune(connection: psycopg.AsyncConnection[tuple[object, ...]]) -> None:
+        async def prune(connection: Connection) -> None:
             await connection.execute(query("prune_seen"))
             await connection.execute(query("prune_changes"))
 
@@ -153,4 +157,4 @@ class Manager:
 
 def _not_applied(message: Message, error: Exception) -> DeadLetter:
     reason = f"It could not be applied: {error}"
-    return DeadLetter("manager", message.destination.name, reason, message.headers, message.body)
+    return DeadLetter.of(message, "manager", reason)

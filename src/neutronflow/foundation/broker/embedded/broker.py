@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import time
@@ -26,6 +27,8 @@ MAX_UNCOMMITTED_BYTES: Final = 64 * 1024 * 1024
 
 class Sender(Protocol):
     """A connection, as the broker sees it."""
+
+    closed: asyncio.Event
 
     def confirm(self, receipt: str | None) -> None:
         """Send a receipt, if one was asked for."""

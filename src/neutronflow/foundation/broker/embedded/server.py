@@ -48,6 +48,8 @@ class Client(asyncio.Protocol):
         self._heard = time.monotonic()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self.writable = True
+        #: Set when the connection is gone.
+        self.closed = asyncio.Event()
 
     # What asyncio calls.
 
@@ -67,6 +69,7 @@ class Client(asyncio.Protocol):
         self._closing = True
         self.writable = False
         self._broker.connections.discard(self)
+        self.closed.set()
         for timer in self._timers.values():
             timer.cancel()
         self._end_subscriptions()
@@ -247,7 +250,9 @@ class Client(asyncio.Protocol):
         if len(self._subscriptions) >= MAX_SUBSCRIPTIONS:
             raise Refused(f"a connection may have {MAX_SUBSCRIPTIONS} subscriptions")
         queue = self._broker.queue(destination.name) if destination.kind is Kind.QUEUE else None
-        subscription = Subscription(self, name, destination.name, queue, read.ack_mode(headers), read.prefetch(headers))
+        subscription = Subscription(
+            self, name, destination.name, queue=queue, mode=read.ack_mode(headers), prefetch=read.prefetch(headers)
+        )
         self._subscriptions[name] = subscription
         if queue is None:
             self._broker.topics[subscription] = None

@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import contextlib
 import signal
-import time
 from pathlib import Path
 
 from neutronflow.foundation.broker.embedded.broker import Broker
@@ -79,9 +78,10 @@ async def _see_out(broker: Broker) -> None:
         await asyncio.wait_for(durable.wait(), _LAST_COMMIT_WITHIN_S)
     for one in connections:
         one.close()
-    deadline = time.monotonic() + _GOODBYE_WITHIN_S
-    while broker.connections and time.monotonic() < deadline:
-        await asyncio.sleep(0.01)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_GOODBYE_WITHIN_S):
+            for one in connections:
+                await one.closed.wait()
 
 
 def _write_statistics(path: Path, broker: Broker) -> None:

@@ -25,7 +25,7 @@ class Peer(Protocol):
 class Subscription:
     """One client's subscription to a queue (``queue``), or to the topics that ``pattern`` covers."""
 
-    def __init__(self, client: Peer, name: str, pattern: str, queue: Queue | None, mode: str, prefetch: int) -> None:
+    def __init__(self, client: Peer, name: str, pattern: str, *, queue: Queue | None, mode: str, prefetch: int) -> None:
         self.client = client
         self.name = name
         self.pattern = pattern

@@ -1,0 +1,323 @@
+"""One run's stream in, one NeXus file out: cuts the stream, keeps its state, and drives the writer.
+
+Bytes are taken in pieces of any size. Events are handled in blocks of whole pulses: the last pulse of what has arrived waits
+for the next one to begin, so that all packets of a pulse stand in one block.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from neutronflow.domain.adara.events import Demultiplexer, Scan, last_pulse, scan
+from neutronflow.domain.adara.packets import (
+    Annotation,
+    BeamlineInfo,
+    DeviceDescriptor,
+    Empty,
+    Geometry,
+    MarkerType,
+    MultiVariableValue,
+    PixelMapping,
+    RunInfo,
+    RunStatus,
+    RunStatusCode,
+    VariableValue,
+    decode,
+)
+from neutronflow.domain.adara.wire import (
+    EPICS_EPOCH_UNIX,
+    HEADER_BYTES,
+    MAX_PACKET_BYTES,
+    BadPacket,
+    Packet,
+    PacketType,
+    TruncatedStream,
+)
+from neutronflow.foundation.errors import NeutronflowError
+from neutronflow.instrument.translation.description import RunDescription
+from neutronflow.instrument.translation.logs import ProcessVariables
+from neutronflow.instrument.translation.nexus import Header, Markers, NexusWriter
+from neutronflow.instrument.translation.pixelmap import Pixels, bank_pixels
+
+#: How much is gathered before it is worked on. Large enough that per-block costs vanish, small enough to stay in caches.
+BLOCK_BYTES = 4 << 20
+_EVENT_TYPES = frozenset(
+    [PacketType.BANKED_EVENT, PacketType.BANKED_EVENT_STATE, PacketType.BEAM_MONITOR_EVENT, PacketType.RTDL]
+)
+#: More than this for one pulse is worked on without waiting for its end.
+_MOST_BYTES = 2 * MAX_PACKET_BYTES
+
+
+class UnusableStream(NeutronflowError):
+    """The stream cannot be translated: {detail}."""
+
+    code = "unusable-stream"
+
+
+class IncompleteStream(NeutronflowError):
+    """The stream ended at byte offset {offset} without the end of its run."""
+
+    code = "incomplete-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Translated:
+    """What a translation came to."""
+
+    run_number: int
+    facility: str
+    experiment: str
+    beamline: BeamlineInfo
+    pulses: int
+    events: int
+    stream_bytes: int
+    #: What in the stream could not be used, in words, with how often.
+    problems: dict[str, int]
+
+
+class Assembler:
+    """Translates one run into ``path``. ``feed`` what arrives, then ``finish``; or ``abandon``."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._buffer = bytearray()
+        self._offset = 0
+        self._writer: NexusWriter | None = None
+        self._demultiplexer = Demultiplexer()
+        self._variables = ProcessVariables()
+        self._markers = Markers()
+        self._pixels: dict[int, tuple[Pixels, Pixels]] | None = None
+        self.beamline: BeamlineInfo | None = None
+        self._geometry: str | None = None
+        self._seen_annotations: set[tuple[int, Annotation]] = set()
+        self._problems: dict[str, int] = {}
+        self.description: RunDescription | None = None
+        self.run_number = 0
+        self._run_start_ns = 0
+        #: The run's end was seen.
+        self.ended = False
+        #: The sender has said that nothing more will come.
+        self.data_done = False
+
+    @property
+    def offset(self) -> int:
+        """How many bytes of the stream have come."""
+        return self._offset + len(self._buffer)
+
+    @property
+    def identity(self) -> str:
+        """``FACILITY LongName (SHORT) Run N IPTS``, as far as the stream has said so."""
+        facility = self.description.text("facility_name") if self.description else "?"
+        experiment = self.description.text("proposal_id") if self.description else "?"
+        long, short = (self.beamline.long_name, self.beamline.short_name) if self.beamline else ("?", "?")
+        return f"{facility} {long} ({short}) Run {self.run_number or '?'} {experiment}"
+
+    def feed(self, data: bytes | bytearray | memoryview) -> None:
+        """Take the next bytes. Raises :class:`BadPacket` or :class:`UnusableStream`, after which this run cannot be saved."""
+        self._buffer += data
+        if len(self._buffer) >= BLOCK_BYTES:
+            self._work(final=False)
+
+    def flush(self) -> None:
+        """Work on what has come, though it is little: for streams that trickle."""
+        self._work(final=False)
+
+    def finish(self) -> Translated:
+        """The stream has ended: complete the file. Raises where it did not end as a run's stream has to."""
+        self._work(final=True)
+        if self._buffer:
+            raise self._truncated()
+        if not self.ended:
+            raise IncompleteStream(offset=self.offset)
+        writer = self._writer or self._open()
+        events = writer.finish()
+        description, beamline = self._required()
+        return Translated(
+            run_number=self.run_number,
+            facility=description.text("facility_name").strip(),
+            experiment=description.text("proposal_id").strip(),
+            beamline=beamline,
+            pulses=writer.pulses,
+            events=events,
+            stream_bytes=self.offset,
+            problems={**self._problems, **self._variables.problems},
+        )
+
+    def abandon(self) -> None:
+        """Close the file as it is."""
+        if self._writer is not None:
+            self._writer.abandon()
+
+    def _truncated(self) -> BadPacket:
+        missing = HEADER_BYTES
+        if len(self._buffer) >= HEADER_BYTES:
+            missing += int.from_bytes(self._buffer[:4], "little")
+        return TruncatedStream(
+            offset=self._offset, end=self.offset, missing=missing - len(self._buffer), detail="truncated"
+        )
+
+    def _work(self, *, final: bool) -> None:
+        words = np.frombuffer(self._buffer, np.uint32, count=len(self._buffer) // 4)
+        found = scan(words, self._offset)
+        cut, used = self._cut(words, found, final=final)
+        found = Scan(found.at[:cut], found.base[:cut], used)
+        self._take_packets(found)
+        if self._needs_events(found):
+            block = self._demultiplexer.block(words, found, self._offset)
+            if block.undefined:
+                self._count("events of a bank that no pixel map defines", block.undefined)
+            if block.duplicates:
+                self._count("duplicate pulses, left out", block.duplicates)
+            if len(block.pulse_id):
+                (self._writer or self._open()).append(block)
+        del words, found  # views of the buffer, which is cut now
+        del self._buffer[: 4 * used]
+        self._offset += 4 * used
+
+    def _cut(self, words: np.ndarray[tuple[int], np.dtype[np.uint32]], found: Scan, *, final: bool) -> tuple[int, int]:
+        """How many packets to work on now, and how many words they are."""
+        last = last_pulse(words, found)
+        # Nothing follows DATA_DONE, and its sender waits for an answer.
+        final = final or bool((found.base[max(last, 0) :] == PacketType.DATA_DONE).any())
+        if final or last < 0 or len(self._buffer) > _MOST_BYTES:
+            return len(found.at), found.end
+        return last, int(found.at[last])
+
+    def _needs_events(self, found: Scan) -> bool:
+        kinds = (PacketType.BANKED_EVENT, PacketType.BANKED_EVENT_STATE, PacketType.BEAM_MONITOR_EVENT)
+        if not np.isin(found.base, kinds).any():
+            return False
+        if not self.run_number:
+            raise UnusableStream(detail="events came before the run began")
+        return True
+
+    def _take_packets(self, found: Scan) -> None:
+        """Everything but events, one by one: these are few."""
+        view = memoryview(self._buffer)
+        ends = np.append(found.at[1:], found.end)
+        wanted = np.flatnonzero(~np.isin(found.base, list(_EVENT_TYPES)))
+        for i in wanted:
+            start, end = 4 * int(found.at[i]), 4 * int(ends[i])
+            header = np.frombuffer(view[start : start + HEADER_BYTES], np.uint32)
+            payload = view[start + HEADER_BYTES : end]
+            packet = Packet(
+                int(header[1]) >> 8,
+                int(header[1]) & 0xFF,
+                int(header[2]),
+                int(header[3]),
+                payload,
+                self._offset + start,
+            )
+            self._take(packet)
+        view.release()
+
+    def _take(self, packet: Packet) -> None:
+        match decode(packet):
+            case RunStatus() as status:
+                self._take_status(packet, status)
+            case RunInfo() as info:
+                self._take_info(packet, info)
+            case BeamlineInfo() as beamline:
+                self.beamline = self.beamline or beamline
+            case Geometry() as geometry:
+                self._geometry = geometry.xml if self._geometry is None else self._geometry
+            case PixelMapping() as mapping if self._pixels is None and self._writer is None:
+                self._pixels = bank_pixels(mapping)
+                for bank in sorted(self._pixels):
+                    self._demultiplexer.register(bank)
+            case DeviceDescriptor() as descriptor:
+                self._variables.define(descriptor)
+            case VariableValue() as update:
+                self._variables.log(packet.time_ns, update)
+            case MultiVariableValue() as updates:
+                for offset_ns, value in updates.values:
+                    one = VariableValue(
+                        updates.device_id, updates.variable_id, updates.status, updates.severity, updates.kind, value
+                    )
+                    self._variables.log(packet.time_ns + offset_ns, one)
+            case Annotation() as annotation:
+                self._take_annotation(packet.time_ns, annotation)
+            case Empty(data_done=True):
+                self.data_done = True
+
+    def _take_status(self, packet: Packet, status: RunStatus) -> None:
+        if status.status in (RunStatusCode.NO_RUN, RunStatusCode.PROLOGUE):
+            return
+        if self.run_number and status.run_number not in (0, self.run_number):
+            raise BadPacket(
+                offset=packet.offset, detail=f"run {status.run_number} begins inside of run {self.run_number}"
+            )
+        if status.status is RunStatusCode.NEW_RUN:
+            self.run_number = status.run_number
+            self._run_start_ns = (status.run_start + EPICS_EPOCH_UNIX) * 1_000_000_000
+        elif status.status is RunStatusCode.END_RUN:
+            self.ended = True
+
+    def _take_info(self, packet: Packet, info: RunInfo) -> None:
+        try:
+            self.description = RunDescription(info)
+        except ValueError as error:
+            raise BadPacket(offset=packet.offset, detail=f"RUN_INFO: {error}") from error
+        if self._writer is not None:
+            self._writer.describe(self.description)
+
+    def _take_annotation(self, time_ns: int, annotation: Annotation) -> None:
+        if (time_ns, annotation) in self._seen_annotations:
+            return  # a file boundary repeats markers
+        self._seen_annotations.add((time_ns, annotation))
+        markers = self._markers
+        match annotation.marker:
+            case MarkerType.PAUSE:
+                markers.pauses.append((time_ns, 1))
+            case MarkerType.RESUME:
+                markers.pauses.append((time_ns, 0))
+            case MarkerType.SCAN_START:
+                markers.scans.append((time_ns, annotation.scan_index))
+            case MarkerType.SCAN_STOP:
+                markers.scans.append((time_ns, 0))
+            case MarkerType.OVERALL_RUN_COMMENT:
+                self._take_notes(time_ns, annotation.comment)
+                return
+            case MarkerType.SYSTEM:
+                return
+        if annotation.comment:
+            markers.comments.append((time_ns, annotation.comment))
+
+    def _take_notes(self, time_ns: int, notes: str) -> None:
+        markers = self._markers
+        if markers.notes is None:
+            markers.notes = (time_ns, notes)
+        elif self.description is not None and self.description.notes_may_change:
+            old_time, old = markers.notes
+            markers.comments.append((old_time, f"[OVERWRITTEN RUN NOTES] {old}"))
+            markers.notes = (time_ns, notes)
+        else:
+            markers.comments.append((time_ns, f"[DUPLICATE RUN NOTES] {notes}"))
+
+    def _required(self) -> tuple[RunDescription, BeamlineInfo]:
+        if not self.run_number:
+            raise UnusableStream(detail="no run has begun in it")
+        if self.description is None or self.beamline is None:
+            raise UnusableStream(detail="it does not say which instrument and experiment the run belongs to")
+        return self.description, self.beamline
+
+    def _open(self) -> NexusWriter:
+        description, beamline = self._required()
+        header = Header(
+            run_number=self.run_number,
+            run_start_ns=self._run_start_ns,
+            beamline=beamline,
+            description=description,
+            geometry=self._geometry or "",
+            pixels=self._pixels or {},
+            variables=self._variables,
+            markers=self._markers,
+        )
+        self._writer = NexusWriter(self._path, header, self._demultiplexer.bank_ids)
+        return self._writer
+
+    def _count(self, problem: str, times: int) -> None:
+        self._problems[problem] = self._problems.get(problem, 0) + times

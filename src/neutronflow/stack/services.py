@@ -1,0 +1,89 @@
+"""Which processes make up the stack, as data: what each runs, and what has to be ready before."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from neutronflow.foundation.broker.settings import BrokerSettings
+from neutronflow.foundation.config import Settings
+from neutronflow.stack.postgres import EmbeddedPostgres, launched
+from neutronflow.store.settings import DatabaseSettings
+
+AGENTS = ("autoreducer1", "autoreducer2")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """One child. ``kind`` task: it runs to its end, and is ready then."""
+
+    name: str
+    command: Callable[[], list[str]]
+    needs: tuple[str, ...] = ()
+    kind: Literal["service", "task"] = "service"
+    #: Whether it is ready, where it cannot say so itself; called in a thread.
+    probe: Callable[[], bool] | None = None
+    before: Callable[[], None] | None = None
+    stop_signal: signal.Signals = signal.SIGTERM
+    #: Names in the port table on which it listens.
+    ports: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def stack_services(settings: Settings, *, prepared: bool) -> list[Service]:
+    """The services in the order of their needs. ``prepared``: the databases are known to have this version's schema."""
+    services: list[Service] = []
+    external = settings.section("database", DatabaseSettings).external
+    database: tuple[str, ...] = () if external else ("postgresql",)
+    if not external:
+        services.append(_postgresql(settings))
+    workflow = catalog = livedata = database
+    if not prepared:
+        services += [
+            _task("prepare-database", ["database", "prepare"], database),
+            _task("prepare-catalog", ["catalog", "--migrate"], ("prepare-database",)),
+            _task("prepare-livedata", ["livedata", "--migrate"], ("prepare-database",)),
+        ]
+        workflow, catalog, livedata = ("prepare-database",), ("prepare-catalog",), ("prepare-livedata",)
+    broker: tuple[str, ...] = ()
+    if not settings.section("broker", BrokerSettings).external:
+        services.append(_service("broker", needs=(), ports=("stomp",)))
+        broker = ("broker",)
+    return [
+        *services,
+        _service("monitor", needs=workflow, ports=("monitor",)),
+        _service("manager", needs=(*workflow, *broker)),
+        _service("translator", needs=broker, ports=("translator",)),
+        _service("catalog", needs=catalog, ports=("catalog",)),
+        _service("livedata", needs=livedata, ports=("livedata",)),
+        _service("listener", needs=(*workflow, *broker)),
+        *(_service(name, ["agent", "--name", name], needs=broker) for name in AGENTS),
+    ]
+
+
+def _postgresql(settings: Settings) -> Service:
+    server = EmbeddedPostgres(settings)
+    return Service(
+        name="postgresql",
+        command=server.command,
+        before=server.prepare,
+        probe=server.answers,
+        # Fast stop: SIGTERM would wait for every client to go.
+        stop_signal=signal.SIGINT,
+        ports=("postgresql",),
+    )
+
+
+def _service(
+    name: str, words: list[str] | None = None, *, needs: tuple[str, ...], ports: tuple[str, ...] = ()
+) -> Service:
+    argv = [sys.executable, "-m", "neutronflow.cli", *(words or [name])]
+    return Service(name=name, command=lambda: launched(argv), needs=needs, ports=ports)
+
+
+def _task(name: str, words: list[str], needs: tuple[str, ...]) -> Service:
+    argv = [sys.executable, "-m", "neutronflow.cli", *words]
+    return Service(name=name, command=lambda: launched(argv), needs=needs, kind="task")
