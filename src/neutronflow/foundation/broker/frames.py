@@ -47,6 +47,18 @@ class Frame:
             lines.append(f"content-length:{len(self.body)}")
         return "\n".join(lines).encode() + b"\n\n" + self.body + b"\0"
 
+    def excess(self, max_body_bytes: int = MAX_BODY_BYTES) -> str | None:
+        """What of it is beyond the limits of a :class:`FrameParser`, if so."""
+        if len(self.body) > max_body_bytes:
+            return f"its body of {len(self.body)} bytes is longer than {max_body_bytes}"
+        if len(self.headers) >= MAX_HEADERS:
+            return f"it has more than {MAX_HEADERS} headers"
+        # A character becomes four bytes at most; only where that may be too much it is worth to look closely.
+        if 4 * sum(len(name) + len(value) + 2 for name, value in self.headers.items()) < MAX_HEADER_BYTES // 2:
+            return None
+        is_long = len(self.to_bytes()) - len(self.body) >= MAX_HEADER_BYTES
+        return f"its headers are longer than {MAX_HEADER_BYTES} bytes" if is_long else None
+
 
 @dataclass(frozen=True, slots=True)
 class _Head:
