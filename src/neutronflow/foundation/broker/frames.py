@@ -30,7 +30,7 @@ class BadFrame(NeutronflowError):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One STOMP frame; of repeated headers the first is kept."""
+    """One STOMP frame; of repeated headers the first is kept. The content-length is not among them: the body has it."""
 
     command: str
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -129,7 +129,7 @@ class FrameParser:
             return None
         command, headers = _parse_head(bytes(buffer[at : found.start()]))
         body_at = self._searched = found.end() - at
-        length = headers.get("content-length")
+        length = headers.pop("content-length", None)
         end = None if length is None else body_at + _content_length(length, self.max_body_bytes)
         return _Head(command, headers, body_at, end)
 
@@ -158,7 +158,7 @@ def _parse_head(head: bytes) -> tuple[str, dict[str, str]]:
     except UnicodeDecodeError as error:
         raise BadFrame(detail="its headers are not UTF-8") from error
     command = lines[0]
-    if not command.isascii() or not command.isupper() or len(command) > 20:
+    if not (command.isascii() and command.isalpha() and command.isupper() and len(command) <= 20):
         raise BadFrame(detail=f"there is no command {command[:20]!r}")
     if len(lines) > MAX_HEADERS:
         raise BadFrame(detail=f"it has more than {MAX_HEADERS} headers")

@@ -18,7 +18,6 @@ from neutronflow.foundation.telemetry import configure_logging, get_logger, noti
 
 log = get_logger(__name__)
 
-_STATISTICS_EVERY_S = 5.0
 _LAST_COMMIT_WITHIN_S = 2.0
 _GOODBYE_WITHIN_S = 1.0
 
@@ -60,7 +59,7 @@ async def serve(settings: Settings) -> None:
         while not stop.is_set():
             _write_statistics(folder / "statistics.json", broker)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), _STATISTICS_EVERY_S)
+                await asyncio.wait_for(stop.wait(), own.statistics_every_s)
     finally:
         server.close()
         await _see_out(broker)
