@@ -133,11 +133,11 @@ class EmbeddedPostgres:
     def _clear_stale_lock(self) -> None:
         """After a kill -9 the lock file names a process that is gone, or another one by now."""
         lock = self.folder / "data" / "postmaster.pid"
-        try:
-            pid = int(lock.read_text().split("\n", 1)[0])
-        except (OSError, ValueError):
+        if not lock.exists():
             return
-        with contextlib.suppress(psutil.Error):
+        # One that a full disk has cut short holds no number; the server would refuse to start.
+        with contextlib.suppress(psutil.Error, ValueError):
+            pid = int(lock.read_text().split("\n", 1)[0])
             process = psutil.Process(pid)
             if process.status() != psutil.STATUS_ZOMBIE and str(self.folder / "data") in process.cmdline():
                 log.warning("postgresql_left_over", pid=pid)
