@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     data.prepare()
     data.make_secrets()
     prepared = _prepared_mark(settings)
-    services = stack_services(settings, prepared=prepared.exists())
+    services = stack_services(settings, prepared=prepared.exists() and _database_exists(settings))
     check_ports(settings, services)
     if args.check:
         print(f"{len(services)} processes can start on {settings.data_dir}")
@@ -78,7 +78,10 @@ async def _supervise(
             starting.result()
             prepared.touch(mode=0o600)
             await asyncio.to_thread(_welcome, settings, time.monotonic() - began)
-            await stopped
+            supervising = asyncio.create_task(supervisor.wait())
+            await asyncio.wait({supervising, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if supervising.done():
+                supervising.result()
     finally:
         starting.cancel()
         with contextlib.suppress(asyncio.CancelledError, Exception):
@@ -92,8 +95,7 @@ async def _supervise(
 def check_ports(settings: Settings, services: list[Service]) -> None:
     """Raise :class:`PortTaken` for the first port that is in use."""
     for service in services:
-        for name in service.ports:
-            port = settings.port(name)
+        for port in service.ports:
             with socket.socket() as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
@@ -121,6 +123,11 @@ def _prepared_mark(settings: Settings) -> Path:
     database = settings.section("database", DatabaseSettings)
     digest.update(f"{database.host}:{database.port}:{database.name}:{database.livedata_name}".encode())
     return settings.data_dir / "run" / f"prepared-{digest.hexdigest()[:16]}"
+
+
+def _database_exists(settings: Settings) -> bool:
+    """Whether there can be databases at all: whoever starts afresh may remove ours alone."""
+    return settings.section("database", DatabaseSettings).external or EmbeddedPostgres(settings).exists
 
 
 def _say_where_postgresql_is(settings: Settings) -> None:

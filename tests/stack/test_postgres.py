@@ -1,0 +1,173 @@
+"""The embedded PostgreSQL: set up, started, killed and started again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from neutronflow.foundation.config import load
+from neutronflow.stack import launch, postgres
+from neutronflow.stack.errors import PostgresMissing
+from neutronflow.stack.postgres import EmbeddedPostgres
+from neutronflow.store.dsn import dsn
+from tests.support.postgres import free_port
+
+
+class Server:
+    """One embedded server in a data directory that is closed to others."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.settings = load(
+            {
+                "NEUTRONFLOW_DATA_DIR": str(data_dir),
+                "NEUTRONFLOW_DATABASE__PORT": str(free_port()),
+                "NEUTRONFLOW_SECRET_DB_SUPERUSER": "long and secret",
+            }
+        )
+        self.embedded = EmbeddedPostgres(self.settings)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self.embedded.prepare()
+        self.process = subprocess.Popen(self.embedded.command(), stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 20
+        while not self.embedded.answers():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> int:
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        return self.process.wait(timeout=20)
+
+    def sql(self, statement: str) -> list[tuple[object, ...]]:
+        with psycopg.connect(dsn(self.settings, "superuser"), autocommit=True) as connection:
+            cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    home = tmp_path_factory.mktemp("home")
+    home.chmod(0o700)
+    server = Server(home / "var")
+    yield server
+    if server.process is not None:
+        server.stop(signal.SIGQUIT)
+
+
+@pytest.fixture
+def server(made: Server) -> Iterator[Server]:
+    made.start()
+    yield made
+    made.stop(signal.SIGQUIT)
+
+
+def test_it_runs_in_a_home_that_is_closed_and_never_as_root(server: Server) -> None:
+    assert server.process is not None
+    assert psutil.Process(server.process.pid).uids().effective != 0
+    assert server.embedded.folder.is_relative_to(server.settings.data_dir) != server.embedded.moved
+    assert server.sql("SHOW fsync") == [("on",)]
+    assert server.sql("SHOW listen_addresses") == [("127.0.0.1",)]
+    assert server.sql("SHOW unix_socket_directories") == [("",)]
+
+
+def test_it_wants_a_password(server: Server) -> None:
+    with pytest.raises(psycopg.OperationalError, match="password"):
+        psycopg.connect(f"host=127.0.0.1 port={server.embedded.port} user=postgres password=wrong dbname=postgres")
+    # ... which lies in no file of the server's, and in no process's arguments.
+    assert not list(server.embedded.folder.glob("superuser-password"))
+    assert not any("long and secret" in word for word in server.embedded.command())
+
+
+def test_it_stops_at_once_although_clients_are_there(server: Server) -> None:
+    with psycopg.connect(dsn(server.settings, "superuser")):
+        began = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - began < 5
+
+
+def test_what_was_committed_is_there_after_kill_9(server: Server) -> None:
+    server.sql("CREATE TABLE IF NOT EXISTS kept (value int)")
+    server.sql("INSERT INTO kept VALUES (7)")
+    server.stop(signal.SIGKILL)
+    server.start()
+    assert server.sql("SELECT value FROM kept") == [(7,)]
+
+
+@pytest.mark.parametrize("pid", ["own", "parent", "nonsense"])
+def test_a_lock_file_that_names_another_process_hinders_nothing(server: Server, pid: str) -> None:
+    server.stop(signal.SIGKILL)
+    lock = server.embedded.folder / "data" / "postmaster.pid"
+    lines = lock.read_text().split("\n")
+    lines[0] = {"own": str(os.getpid()), "parent": str(os.getppid()), "nonsense": "x"}[pid]
+    lock.write_text("\n".join(lines))
+    server.start()
+
+
+def test_a_server_that_was_left_over_is_stopped_first(server: Server) -> None:
+    left = server.process
+    server.embedded.prepare()
+    assert left is not None
+    assert left.wait(timeout=5) == 0
+    server.start()
+
+
+def test_it_ends_when_whoever_started_it_is_killed(made: Server) -> None:
+    made.embedded.prepare()
+    script = "import subprocess, sys, time; print(subprocess.Popen(sys.argv[1:]).pid, flush=True); time.sleep(60)"
+    command = made.embedded.command()
+    command[command.index("--parent") + 1] = "PARENT"
+    script = script.replace("sys.argv[1:]", "[str(__import__('os').getpid()) if a == 'PARENT' else a for a in sys.argv[1:]]")
+    with subprocess.Popen([sys.executable, "-c", script, *command], stdout=subprocess.PIPE) as starter:
+        assert starter.stdout is not None
+        server = psutil.Process(int(starter.stdout.readline()))
+        deadline = time.monotonic() + 20
+        while not made.embedded.answers():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        family = [server, *server.children()]
+        starter.kill()
+    _gone, alive = psutil.wait_procs(family, timeout=15)
+    assert [one for one in alive if one.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def test_a_killed_initdb_is_begun_again(tmp_path: Path) -> None:
+    server = Server(tmp_path / "var")
+    begun = server.embedded.folder / "data.part"
+    begun.mkdir(parents=True)
+    (begun / "PG_VERSION").write_text("18\n")
+    server.embedded.prepare()
+    assert server.embedded.exists
+    assert not begun.exists()
+
+
+def test_where_root_may_not_help_its_user_the_files_lie_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if os.geteuid() != 0:
+        assert Server(tmp_path / "var").embedded.moved is False
+        return
+    monkeypatch.setattr(launch, "permitted_search", lambda: None)
+    monkeypatch.setattr(postgres, "_ELSEWHERE", tmp_path / "elsewhere")
+    tmp_path.chmod(0o700)
+    server = Server(tmp_path / "var")
+    assert server.embedded.moved
+    assert server.embedded.folder.parent == tmp_path / "elsewhere"
+
+
+def test_without_its_programs_it_says_how_to_get_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(postgres.importlib.util, "find_spec", lambda _name: None)
+    monkeypatch.setattr(postgres, "Path", lambda *_parts: tmp_path)
+    with pytest.raises(PostgresMissing, match="pip install"):
+        postgres.programs()
