@@ -49,6 +49,21 @@ _REASONS: Final = {
 }
 
 
+class Scratch:
+    """Arrays that are used again for every buffer: fresh memory would cost more than the work on it."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, npt.NDArray[Any]] = {}
+
+    def array(self, name: str, shape: int | tuple[int, int], dtype: type[np.generic]) -> npt.NDArray[Any]:
+        """An array of that shape with arbitrary content; an earlier one of that name is no longer valid."""
+        size = shape if isinstance(shape, int) else shape[0] * shape[1]
+        kept = self._kept.get(name)
+        if kept is None or len(kept) < size:
+            kept = self._kept[name] = np.empty(size + size // 8, dtype)
+        return kept[:size].reshape(shape)
+
+
 @dataclass(frozen=True, slots=True)
 class EventBlock:
     """The events of one buffer. Slots are banks: 0 unmapped, 1 error, then those registered.
@@ -57,7 +72,7 @@ class EventBlock:
     say, or the beam monitors where a pulse has nothing else; ``tof_us`` (f4, µs) and ``pixel`` shape (events,), slot s
     owning ``[starts[s]:starts[s + 1]]``; ``index`` has shape (slots, pulses): events of the slot before each pulse, counted
     from the beginning of the run. ``undefined`` counts events of banks that were not registered. The same for beam
-    monitors, by their position in ``monitor_ids``.
+    monitors, by their position in ``monitor_ids``. Events and indexes are valid until the next block.
     """
 
     pulse_id: npt.NDArray[np.uint64]
@@ -80,17 +95,21 @@ class EventBlock:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """The packets of a buffer: word offsets and base types, shape (packets,); an unfinished one begins at word ``end``."""
+    """The packets of a buffer: word offsets and base types, shape (packets,); an unfinished one begins at word ``end``.
+
+    Both are valid until the next scan with the same scratch.
+    """
 
     at: npt.NDArray[np.int64]
     base: npt.NDArray[np.uint32]
     end: int
 
 
-def scan(words: Words, stream_offset: int) -> Scan:
+def scan(words: Words, stream_offset: int, scratch: Scratch | None = None) -> Scan:
     """Find the packets of a buffer that begins at a packet. Raises :class:`BadPacket` with the offset in the stream."""
-    at = np.empty(len(words) // _HEADER_WORDS + 1, np.int64)
-    base = np.empty(len(at), np.uint32)
+    scratch = scratch or Scratch()
+    at = scratch.array("at", len(words) // _HEADER_WORDS + 1, np.int64)
+    base = scratch.array("base", len(at), np.uint32)
     count, end, problem = _scan(words, at, base)
     if problem:
         raise BadPacket(offset=stream_offset + 4 * end, detail=_REASONS[problem])
@@ -113,6 +132,7 @@ class Demultiplexer:
         self._monitor_slots = np.full(_MONITORS, -1, np.int32)
         self._monitor_ids: list[int] = []
         self._monitor_totals = np.zeros(0, np.uint64)
+        self._scratch = Scratch()
         for bank in banks:
             self.register(bank)
 
@@ -143,10 +163,11 @@ class Demultiplexer:
         monitors = monitor_counts[self._monitor_ids] if self._monitor_ids else np.zeros(0, np.int64)
         monitor_starts = np.concatenate([[0], np.cumsum(monitors)]).astype(np.int64)
         pulse_id, pulse = np.empty(pulses, np.uint64), np.empty((5, pulses), np.uint32)
-        tof, pixel = np.empty(starts[-1], np.float32), np.empty(starts[-1], np.uint32)
-        index = np.empty((slots, pulses), np.uint64)
-        monitor_tof = np.empty(monitor_starts[-1], np.float32)
-        monitor_index = np.empty((len(monitors), pulses), np.uint64)
+        fresh = self._scratch.array
+        tof, pixel = fresh("tof", int(starts[-1]), np.float32), fresh("pixel", int(starts[-1]), np.uint32)
+        index = fresh("index", (slots, pulses), np.uint64)
+        monitor_tof = fresh("monitor tof", int(monitor_starts[-1]), np.float32)
+        monitor_index = fresh("monitor index", (len(monitors), pulses), np.uint64)
         _fill(
             words, found.at, found.base, self._slots, self._monitor_slots, pulse_id, pulse, tof, pixel, starts[:-1].copy(),
             index, self._totals, monitor_tof, monitor_starts[:-1].copy(), monitor_index, self._monitor_totals,
