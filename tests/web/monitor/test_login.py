@@ -20,8 +20,8 @@ def stranger(monitor: Monitor) -> httpx.Client:
 @pytest.fixture(scope="module")
 def person(monitor: Monitor) -> str:
     """Someone with a password."""
-    from django.contrib.auth.hashers import PBKDF2PasswordHasher
     from django.conf import settings
+    from django.contrib.auth.hashers import PBKDF2PasswordHasher
 
     if not settings.configured:
         settings.configure()
@@ -80,7 +80,9 @@ def test_a_password_logs_in_and_a_wrong_one_does_not(stranger: httpx.Client, per
     assert right.headers["location"] == "/services/"
 
 
-@pytest.mark.parametrize("target", ["https://evil.example/", "//evil.example/", "javascript:alert(1)", "/\\evil.example"])
+@pytest.mark.parametrize(
+    "target", ["https://evil.example/", "//evil.example/", "javascript:alert(1)", "/\\evil.example"]
+)
 def test_a_login_never_leads_elsewhere(stranger: httpx.Client, person: str, target: str) -> None:
     answer = post(stranger, "/login/", username=person, password="correct horse", next=target)
     assert answer.headers["location"] == "/instruments/"

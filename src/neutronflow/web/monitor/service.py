@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 
 from neutronflow.foundation.config import load
 from neutronflow.foundation.telemetry import configure_logging
@@ -22,6 +23,8 @@ def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM, or print a login link."""
     settings = load()
     configure_logging("monitor", level=settings.core.log_level, fmt=settings.core.log_format)
+    # One line for each request to another service says nothing.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     prepare_django("neutronflow.web.monitor.settings")
     await_database()
     if args.login_link:

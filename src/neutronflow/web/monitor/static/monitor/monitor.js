@@ -38,6 +38,7 @@
     if (kind === "plot") return ["plot:" + data.instrument + "/" + data.run];
     return [];
   }
+  const isPlot = (key) => key.startsWith("plot:");
 
   function onEvent({ kind, id, data }) {
     if (kind === "hello") {
@@ -45,7 +46,7 @@
     } else {
       const keys = concerned(kind, data);
       for (const element of all("[data-live]"))
-        if (element.dataset.live.split(" ").some((key) => keys.includes(key))) renew(element);
+        if (element.dataset.live.split(" ").some((key) => keys.includes(key) || (kind === "plots" && isPlot(key)))) renew(element);
     }
     if (kind !== "plot" && id > known) known = id;
   }
