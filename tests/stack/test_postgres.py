@@ -125,10 +125,13 @@ def test_a_server_that_was_left_over_is_stopped_first(server: Server) -> None:
 
 def test_it_ends_when_whoever_started_it_is_killed(made: Server) -> None:
     made.embedded.prepare()
-    script = "import subprocess, sys, time; print(subprocess.Popen(sys.argv[1:]).pid, flush=True); time.sleep(60)"
     command = made.embedded.command()
     command[command.index("--parent") + 1] = "PARENT"
-    script = script.replace("sys.argv[1:]", "[str(__import__('os').getpid()) if a == 'PARENT' else a for a in sys.argv[1:]]")
+    script = (
+        "import os, subprocess, sys, time; own = str(os.getpid());"
+        "command = [own if word == 'PARENT' else word for word in sys.argv[1:]];"
+        "print(subprocess.Popen(command).pid, flush=True); time.sleep(60)"
+    )
     with subprocess.Popen([sys.executable, "-c", script, *command], stdout=subprocess.PIPE) as starter:
         assert starter.stdout is not None
         server = psutil.Process(int(starter.stdout.readline()))

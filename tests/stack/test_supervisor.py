@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import itertools
 import json
 import os
 import signal
@@ -146,7 +147,7 @@ def test_a_service_that_ends_again_and_again_is_started_at_longer_and_longer_int
 
     supervise(tmp_path, [child("page", "say(repr(time.monotonic())); ready()")], body)
     moments = [float(word) for word in (tmp_path / "said").read_text().split()]
-    pauses = [later - earlier for earlier, later in zip(moments, moments[1:], strict=False)]
+    pauses = [later - earlier for earlier, later in itertools.pairwise(moments)]
     assert pauses[2] > 0.2
     assert pauses[2] > pauses[0]
 

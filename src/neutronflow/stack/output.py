@@ -34,7 +34,12 @@ class Output:
         handler = self._files.get(service)
         if handler is None:
             handler = RotatingFileHandler(
-                self.path(service), maxBytes=_BYTES_A_FILE, backupCount=_FILES_KEPT, encoding="utf-8", errors="replace", delay=True
+                self.path(service),
+                maxBytes=_BYTES_A_FILE,
+                backupCount=_FILES_KEPT,
+                encoding="utf-8",
+                errors="replace",
+                delay=True,
             )
             handler.setFormatter(logging.Formatter("%(message)s"))
             # A full disk must not end the supervisor, nor fill the terminal.

@@ -6,7 +6,6 @@ import itertools
 import select
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neutronflow.foundation.broker.frames import MAX_HEADER_BYTES, MAX_HEADERS, BadFrame, Frame, FrameParser
@@ -45,6 +45,7 @@ def parsed(data: bytes, piece: int | None = None) -> list[Frame]:
     return [frame for at in range(0, len(data), size) for frame in parser.feed(data[at : at + size])]
 
 
+@settings(deadline=None)  # other tests may have the processor
 @given(st.lists(FRAMES, max_size=4), st.integers(1, 40))
 def test_what_is_written_is_read_however_it_is_cut(frames: list[Frame], piece: int) -> None:
     data = b"\n".join(frame.to_bytes() for frame in frames)
@@ -66,6 +67,7 @@ def test_a_malformed_frame_is_refused_and_the_good_one_before_it_is_not_lost(fau
     assert found == [good]
 
 
+@settings(deadline=None)  # other tests may have the processor
 @given(st.binary(max_size=300), st.integers(1, 50))
 def test_any_bytes_give_frames_or_a_refusal(noise: bytes, piece: int) -> None:
     try:

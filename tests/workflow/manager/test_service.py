@@ -93,7 +93,7 @@ def test_hostile_messages_become_dead_letters_and_good_ones_are_applied(place: S
 
 
 def test_odd_headers_hurt_nobody(place: Services, manager: object) -> None:
-    odd = [{"nf-id": "x" * 5000}, {"nf-id": "a\0b"}, {"nf-id": ""}, {"nf-reason": "\0"}, {"nf-id": "ü" * 64}]
+    odd = [{"nf-id": "x" * 5000}, {"nf-id": "a:b\n"}, {"nf-id": ""}, {"nf-reason": "\\"}, {"nf-id": "ü" * 64}]
     for number, headers in enumerate(odd, start=10):
         place.publish(outgoing(to.POSTPROCESS_DATA_READY, place.body(number), headers))
     count = "SELECT count(*) FROM run WHERE run_number BETWEEN 10 AND 14"

@@ -196,8 +196,12 @@ class Session:
 
     async def send_nowait(self, message: Outgoing) -> None:
         """Publish without a receipt; dropped where there is no connection. For heartbeats."""
-        if self.is_connected:
-            self._write(self._send_frame(message, None))
+        frame = self._send_frame(message, None)
+        problem = frame.excess(self._settings.max_frame_bytes)
+        if problem is not None:
+            log.warning("message_refused", destination=str(message.destination), detail=problem)
+        elif self.is_connected:
+            self._write(frame)
 
     async def _publish_window(self, window: list[Outgoing]) -> list[PublicationRefused]:
         refused: list[PublicationRefused] = []
@@ -254,6 +258,9 @@ class Session:
             "persistent": "true" if message.persistent else "false",
             NF_ID: message.nf_id,
         }
+        if any("\0" in name or "\0" in value for name, value in headers.items()):
+            # No broker could read such a frame: it would be sent again and again.
+            raise PublicationRefused(destination=message.destination, detail="a header holds a NUL")
         if receipt is not None:
             headers["receipt"] = receipt
         return Frame("SEND", headers, message.body)

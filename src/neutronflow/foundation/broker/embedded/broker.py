@@ -22,7 +22,9 @@ MAX_QUEUES: Final = 10_000
 #: A topic's message is dropped for a subscriber that has this much unread.
 MAX_UNREAD_BYTES: Final = 8 * 1024 * 1024
 #: Senders are not read from while this much waits for the disk.
-MAX_UNCOMMITTED_BYTES: Final = 64 * 1024 * 1024
+MAX_UNCOMMITTED_BYTES: Final = 16 * 1024 * 1024
+#: What a message takes in memory beside its bytes while it waits, about.
+_OVERHEAD_BYTES: Final = 1024
 
 
 class Sender(Protocol):
@@ -77,7 +79,7 @@ class Broker:
         queue = self.queue(name)
         queue.pending += 1
         seq = next(self._seq)
-        size = len(headers) + len(body)
+        size = len(headers) + len(body) + _OVERHEAD_BYTES
         self._uncommitted += size
 
         def done(problem: str | None) -> None:

@@ -16,6 +16,9 @@ from pathlib import Path
 
 from neutronflow.foundation.errors import NeutronflowError
 from neutronflow.foundation.ids import new_id
+from neutronflow.foundation.telemetry import get_logger
+
+log = get_logger(__name__)
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS message (
@@ -169,6 +172,7 @@ class Store:
                 self._database.execute("COMMIT")
             except sqlite3.Error as error:
                 problem = str(error)
+                log.error("broker_store_failed", path=str(self._path), detail=problem)
                 self._undeleted += [one for one in changes if isinstance(one, Delete)]
                 with contextlib.suppress(sqlite3.Error):
                     self._database.execute("ROLLBACK")
