@@ -63,7 +63,9 @@ class Monitor(Services):
     def run(self, number: int, instrument: str = "HYS", state: str = "complete", ago_s: float = 60, **more: Any) -> int:
         """A run with an experiment; returns its id."""
         facility = more.get("facility", "SNS")
-        self.sql_do("INSERT INTO instrument (facility, name) VALUES (%s, %s) ON CONFLICT DO NOTHING", facility, instrument)
+        self.sql_do(
+            "INSERT INTO instrument (facility, name) VALUES (%s, %s) ON CONFLICT DO NOTHING", facility, instrument
+        )
         self.sql_do(
             "INSERT INTO experiment (facility, name) VALUES (%s, %s) ON CONFLICT DO NOTHING",
             facility,
@@ -92,7 +94,7 @@ class Monitor(Services):
         """An attempt of a step."""
         began = datetime.now().astimezone() - timedelta(seconds=ago_s)
         started = began + timedelta(seconds=2) if state in ("started", "complete", "failed") else None
-        ended = began + timedelta(seconds=more.get("work_s", 8)) if state in ("complete", "failed") else None
+        ended = began + timedelta(seconds=more.get("work_s", 8)) if state in ("complete", "failed", "skipped") else None
         self.sql_do(
             "INSERT INTO step (run_id, name, attempt, cycle, state, state_since, queued_at, started_at, ended_at, agent, error)"
             " VALUES (%s, %s, %s, 1, %s, %s, %s, %s, %s, %s, %s)",
@@ -101,7 +103,7 @@ class Monitor(Services):
             attempt,
             state,
             ended or started or began,
-            None if state == "waiting" else began,
+            None if state in ("waiting", "skipped") else began,
             started,
             ended,
             more.get("agent", "autoreducer1" if started else ""),
