@@ -63,7 +63,9 @@ class Monitor(Services):
     def run(self, number: int, instrument: str = "HYS", state: str = "complete", ago_s: float = 60, **more: Any) -> int:
         """A run with an experiment; returns its id."""
         facility = more.get("facility", "SNS")
-        self.sql_do("INSERT INTO instrument (facility, name) VALUES (%s, %s) ON CONFLICT DO NOTHING", facility, instrument)
+        self.sql_do(
+            "INSERT INTO instrument (facility, name) VALUES (%s, %s) ON CONFLICT DO NOTHING", facility, instrument
+        )
         self.sql_do(
             "INSERT INTO experiment (facility, name) VALUES (%s, %s) ON CONFLICT DO NOTHING",
             facility,
