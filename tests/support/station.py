@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from neutronflow.foundation.broker.session import Session
 
 from neutronflow.domain.messages import destinations as names
 from neutronflow.foundation.broker.message import Message, Outgoing, queue, topic
+from neutronflow.foundation.broker.session import Session
 from neutronflow.foundation.config import PORTS, Settings, load
 from tests.support.http import Server, serving
 from tests.support.postgres import free_port

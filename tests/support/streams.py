@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from dataclasses import replace
 from pathlib import Path
 
 from neutronflow.domain.adara.packets import BeamlineInfo, RunInfo, RunStatus, decode, encode
@@ -21,11 +21,19 @@ def renamed(*, facility: str, instrument: str, experiment: str, run_number: int)
     for packet in packets(RECORDED.read_bytes()):
         found = decode(packet)
         if isinstance(found, RunInfo):
-            found = _with(found, xml=_renamed_xml(found.xml, facility, experiment, run_number))
+            names = {
+                "<facility_name>SNS<": f"<facility_name>{facility}<",
+                "IPTS-12345": experiment,
+                "<run_number>1001<": f"<run_number>{run_number}<",
+            }
+            xml = found.xml
+            for old, new in names.items():
+                xml = xml.replace(old, new)
+            found = RunInfo(xml)
         elif isinstance(found, BeamlineInfo):
-            found = _with(found, short_name=instrument, long_name=f"Test instrument {instrument}")
+            found = replace(found, short_name=instrument, long_name=f"Test instrument {instrument}")
         elif isinstance(found, RunStatus) and found.run_number:
-            found = _with(found, run_number=run_number)
+            found = replace(found, run_number=run_number)
         else:
             parts.append(encode_packet(packet.base, packet.version, packet.seconds, packet.nanoseconds, packet.payload))
             continue

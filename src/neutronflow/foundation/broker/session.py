@@ -258,6 +258,9 @@ class Session:
             "persistent": "true" if message.persistent else "false",
             NF_ID: message.nf_id,
         }
+        if any("\0" in name or "\0" in value for name, value in headers.items()):
+            # No broker could read such a frame: it would be sent again and again.
+            raise PublicationRefused(destination=message.destination, detail="a header holds a NUL")
         if receipt is not None:
             headers["receipt"] = receipt
         return Frame("SEND", headers, message.body)

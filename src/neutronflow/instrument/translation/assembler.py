@@ -6,15 +6,20 @@ for the next one to begin, so that all packets of a pulse stand in one block.
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
-from neutronflow.domain.adara.events import Demultiplexer, Scan, last_pulse, scan
+from neutronflow.domain.adara.events import Demultiplexer, Scan, Scratch, last_pulse, scan
 from neutronflow.domain.adara.packets import (
     Annotation,
+    AnyPacket,
     BeamlineInfo,
+    BeamMonitorConfig,
+    DetectorBankSets,
     DeviceDescriptor,
     Empty,
     Geometry,
@@ -41,9 +46,13 @@ from neutronflow.instrument.translation.description import RunDescription
 from neutronflow.instrument.translation.logs import ProcessVariables
 from neutronflow.instrument.translation.nexus import Header, Markers, NexusWriter
 from neutronflow.instrument.translation.pixelmap import Pixels, bank_pixels
+from neutronflow.instrument.translation.problems import Problems
 
 #: How much is gathered before it is worked on. Large enough that per-block costs vanish, small enough to stay in caches.
 BLOCK_BYTES = 4 << 20
+_HEADER = struct.Struct("<IIII")
+#: The bit of a monitor's format, or of a bank set's flags, that asks for a histogram.
+_HISTOGRAM = 2
 _EVENT_TYPES = frozenset(
     [PacketType.BANKED_EVENT, PacketType.BANKED_EVENT_STATE, PacketType.BEAM_MONITOR_EVENT, PacketType.RTDL]
 )
@@ -79,24 +88,36 @@ class Translated:
 
 
 class Assembler:
-    """Translates one run into ``path``. ``feed`` what arrives, then ``finish``; or ``abandon``."""
+    """Translates one run into ``path``. ``feed`` what arrives, then ``finish``; or ``salvage`` or ``abandon``.
 
-    def __init__(self, path: Path) -> None:
+    Or let the stream be received into ``space()`` and tell with ``received`` how much came. What is held of a stream is one
+    block, a chunk of each column, and the values of its process variables, which are written at the end.
+    """
+
+    def __init__(self, path: Path, file_name: str = "") -> None:
         self._path = path
-        self._buffer = bytearray()
+        #: What the file says that it is called: its later name, where that is known already.
+        self._file_name = file_name or path.name
+        #: Its first ``_held`` bytes are those of the stream from ``_offset`` on.
+        self._buffer = memoryview(bytearray(BLOCK_BYTES))
+        self._held = 0
         self._offset = 0
+        self._scratch = Scratch()
         self._writer: NexusWriter | None = None
         self._demultiplexer = Demultiplexer()
-        self._variables = ProcessVariables()
+        self._problems = Problems()
+        self._variables = ProcessVariables(self._problems)
         self._markers = Markers()
         self._pixels: dict[int, tuple[Pixels, Pixels]] | None = None
         self.beamline: BeamlineInfo | None = None
         self._geometry: str | None = None
+        self._monitors: BeamMonitorConfig | None = None
+        self._bank_sets: DetectorBankSets | None = None
         self._seen_annotations: set[tuple[int, Annotation]] = set()
-        self._problems: dict[str, int] = {}
         self.description: RunDescription | None = None
         self.run_number = 0
         self._run_start_ns = 0
+        self._last_time_ns = 0
         #: The run's end was seen.
         self.ended = False
         #: The sender has said that nothing more will come.
@@ -105,7 +126,7 @@ class Assembler:
     @property
     def offset(self) -> int:
         """How many bytes of the stream have come."""
-        return self._offset + len(self._buffer)
+        return self._offset + self._held
 
     @property
     def identity(self) -> str:
@@ -117,18 +138,35 @@ class Assembler:
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Take the next bytes. Raises :class:`BadPacket` or :class:`UnusableStream`, after which this run cannot be saved."""
-        self._buffer += data
-        if len(self._buffer) >= BLOCK_BYTES:
+        rest = memoryview(data)
+        while rest:
+            space = self.space()
+            count = min(len(space), len(rest))
+            space[:count] = rest[:count]
+            self.received(count)
+            rest = rest[count:]
+
+    def space(self) -> memoryview:
+        """Where the next bytes of the stream belong: at least one byte, writable, valid until the next call of anything."""
+        return self._buffer[self._held :]
+
+    def received(self, count: int) -> None:
+        """So many bytes stand in the space now. Raises as :meth:`feed` does."""
+        self._held += count
+        if self._held == len(self._buffer):
             self._work(final=False)
+        if self._held == len(self._buffer):
+            self._grow()
 
     def flush(self) -> None:
         """Work on what has come, though it is little: for streams that trickle."""
-        self._work(final=False)
+        if self._held:
+            self._work(final=False)
 
     def finish(self) -> Translated:
         """The stream has ended: complete the file. Raises where it did not end as a run's stream has to."""
         self._work(final=True)
-        if self._buffer:
+        if self._held:
             raise self._truncated()
         if not self.ended:
             raise IncompleteStream(offset=self.offset)
@@ -143,46 +181,65 @@ class Assembler:
             pulses=writer.pulses,
             events=events,
             stream_bytes=self.offset,
-            problems={**self._problems, **self._variables.problems},
+            problems=self._problems.as_dict(),
         )
+
+    def salvage(self, reason: str) -> None:
+        """Complete the file with what has come so far, for inspection, and say in it that the stream ended too early."""
+        if self._writer is None or self._writer.finished:
+            return
+        self._problems.count(reason)
+        self._markers.comments.append((self._last_time_ns, "Stream processing terminated abnormally."))
+        self._writer.finish()
 
     def abandon(self) -> None:
         """Close the file as it is."""
         if self._writer is not None:
             self._writer.abandon()
 
+    def _grow(self) -> None:
+        """Make room for a pulse, or a packet, that is larger than the buffer."""
+        larger = memoryview(bytearray(2 * len(self._buffer)))
+        larger[: self._held] = self._buffer[: self._held]
+        self._buffer = larger
+
     def _truncated(self) -> BadPacket:
         missing = HEADER_BYTES
-        if len(self._buffer) >= HEADER_BYTES:
-            missing += int.from_bytes(self._buffer[:4], "little")
-        return TruncatedStream(
-            offset=self._offset, end=self.offset, missing=missing - len(self._buffer), detail="truncated"
-        )
+        if self._held >= HEADER_BYTES:
+            missing += _HEADER.unpack_from(self._buffer)[0]
+        return TruncatedStream(offset=self._offset, end=self.offset, missing=missing - self._held, detail="truncated")
 
     def _work(self, *, final: bool) -> None:
-        words = np.frombuffer(self._buffer, np.uint32, count=len(self._buffer) // 4)
-        found = scan(words, self._offset)
+        words = np.frombuffer(self._buffer, np.uint32, count=self._held // 4)
+        found = scan(words, self._offset, self._scratch)
         cut, used = self._cut(words, found, final=final)
         found = Scan(found.at[:cut], found.base[:cut], used)
         self._take_packets(found)
         if self._needs_events(found):
-            block = self._demultiplexer.block(words, found, self._offset)
-            if block.undefined:
-                self._count("events of a bank that no pixel map defines", block.undefined)
-            if block.duplicates:
-                self._count("duplicate pulses, left out", block.duplicates)
-            if len(block.pulse_id):
-                (self._writer or self._open()).append(block)
-        del words, found  # views of the buffer, which is cut now
-        del self._buffer[: 4 * used]
+            self._take_events(words, found)
+        rest = self._buffer[4 * used : self._held]
+        self._buffer[: len(rest)] = rest
+        self._held = len(rest)
         self._offset += 4 * used
 
-    def _cut(self, words: np.ndarray[tuple[int], np.dtype[np.uint32]], found: Scan, *, final: bool) -> tuple[int, int]:
+    def _take_events(self, words: npt.NDArray[np.uint32], found: Scan) -> None:
+        block = self._demultiplexer.block(words, found, self._offset)
+        if block.undefined:
+            self._problems.count("events of a bank that no pixel map defines", block.undefined)
+        if block.duplicates:
+            self._problems.count("duplicate pulses, left out", block.duplicates)
+        states = int((found.base == PacketType.BANKED_EVENT_STATE).sum())
+        if states:
+            self._problems.count("pulses sorted by neutron state: their events are kept by bank alone", states)
+        if len(block.pulse_id):
+            (self._writer or self._open()).append(block)
+
+    def _cut(self, words: npt.NDArray[np.uint32], found: Scan, *, final: bool) -> tuple[int, int]:
         """How many packets to work on now, and how many words they are."""
         last = last_pulse(words, found)
         # Nothing follows DATA_DONE, and its sender waits for an answer.
         final = final or bool((found.base[max(last, 0) :] == PacketType.DATA_DONE).any())
-        if final or last < 0 or len(self._buffer) > _MOST_BYTES:
+        if final or last < 0 or self._held > _MOST_BYTES:
             return len(found.at), found.end
         return last, int(found.at[last])
 
@@ -196,28 +253,39 @@ class Assembler:
 
     def _take_packets(self, found: Scan) -> None:
         """Everything but events, one by one: these are few."""
-        view = memoryview(self._buffer)
         ends = np.append(found.at[1:], found.end)
         wanted = np.flatnonzero(~np.isin(found.base, list(_EVENT_TYPES)))
         for i in wanted:
             start, end = 4 * int(found.at[i]), 4 * int(ends[i])
-            header = np.frombuffer(view[start : start + HEADER_BYTES], np.uint32)
-            payload = view[start + HEADER_BYTES : end]
-            packet = Packet(
-                int(header[1]) >> 8,
-                int(header[1]) & 0xFF,
-                int(header[2]),
-                int(header[3]),
-                payload,
-                self._offset + start,
-            )
-            self._take(packet)
-        view.release()
+            _, form, seconds, nanoseconds = _HEADER.unpack_from(self._buffer, start)
+            payload = self._buffer[start + HEADER_BYTES : end]
+            self._take(Packet(form >> 8, form & 0xFF, seconds, nanoseconds, payload, self._offset + start))
 
     def _take(self, packet: Packet) -> None:
+        self._last_time_ns = packet.time_ns
         match decode(packet):
             case RunStatus() as status:
                 self._take_status(packet, status)
+            case VariableValue() as update:
+                self._variables.log(packet.time_ns, update)
+            case MultiVariableValue() as updates:
+                for offset_ns, value in updates.values:
+                    one = VariableValue(
+                        updates.device_id, updates.variable_id, updates.status, updates.severity, updates.kind, value
+                    )
+                    self._variables.log(packet.time_ns + offset_ns, one)
+            case DeviceDescriptor() as descriptor:
+                self._variables.define(descriptor)
+            case Annotation() as annotation:
+                self._take_annotation(packet.time_ns, annotation)
+            case Empty(data_done=True):
+                self.data_done = True
+            case described:
+                self._take_description(packet, described)
+
+    def _take_description(self, packet: Packet, described: AnyPacket) -> None:
+        """What every file of a stream repeats: the first counts, but for RUN_INFO."""
+        match described:
             case RunInfo() as info:
                 self._take_info(packet, info)
             case BeamlineInfo() as beamline:
@@ -228,20 +296,10 @@ class Assembler:
                 self._pixels = bank_pixels(mapping)
                 for bank in sorted(self._pixels):
                     self._demultiplexer.register(bank)
-            case DeviceDescriptor() as descriptor:
-                self._variables.define(descriptor)
-            case VariableValue() as update:
-                self._variables.log(packet.time_ns, update)
-            case MultiVariableValue() as updates:
-                for offset_ns, value in updates.values:
-                    one = VariableValue(
-                        updates.device_id, updates.variable_id, updates.status, updates.severity, updates.kind, value
-                    )
-                    self._variables.log(packet.time_ns + offset_ns, one)
-            case Annotation() as annotation:
-                self._take_annotation(packet.time_ns, annotation)
-            case Empty(data_done=True):
-                self.data_done = True
+            case BeamMonitorConfig() as monitors if self._monitors is None:
+                self._take_monitors(monitors)
+            case DetectorBankSets() as sets if self._bank_sets is None:
+                self._take_bank_sets(sets)
 
     def _take_status(self, packet: Packet, status: RunStatus) -> None:
         if status.status in (RunStatusCode.NO_RUN, RunStatusCode.PROLOGUE):
@@ -255,6 +313,22 @@ class Assembler:
             self._run_start_ns = (status.run_start + EPICS_EPOCH_UNIX) * 1_000_000_000
         elif status.status is RunStatusCode.END_RUN:
             self.ended = True
+
+    def _take_monitors(self, config: BeamMonitorConfig) -> None:
+        self._monitors = config
+        for monitor in config.monitors:
+            if monitor.format == _HISTOGRAM:
+                self._problems.count(
+                    f"beam monitor {monitor.monitor_id} is configured as a histogram: its events are kept instead"
+                )
+
+    def _take_bank_sets(self, sets: DetectorBankSets) -> None:
+        self._bank_sets = sets
+        for one in sets.sets:
+            if one.flags & _HISTOGRAM:
+                self._problems.count(
+                    f"bank set '{one.name}' asks for a histogram of {len(one.banks)} banks: their events are kept instead"
+                )
 
     def _take_info(self, packet: Packet, info: RunInfo) -> None:
         try:
@@ -315,9 +389,7 @@ class Assembler:
             pixels=self._pixels or {},
             variables=self._variables,
             markers=self._markers,
+            problems=self._problems,
         )
-        self._writer = NexusWriter(self._path, header, self._demultiplexer.bank_ids)
+        self._writer = NexusWriter(self._path, self._file_name, header, self._demultiplexer.bank_ids)
         return self._writer
-
-    def _count(self, problem: str, times: int) -> None:
-        self._problems[problem] = self._problems.get(problem, 0) + times

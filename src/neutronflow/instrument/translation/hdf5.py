@@ -69,14 +69,15 @@ class Column:
     """
 
     def __init__(
-        self, group: h5py.Group, name: str, dtype: str, attributes: Attributes | None = None, empty_chunk: int = 1
+        self, group: h5py.Group, name: str, dtype: str, attributes: Attributes | None = None, *, empty_chunk: int = 1
     ) -> None:
         self._group = group
         self._name = name
         self._dtype = np.dtype(dtype)
         self._attributes = attributes
         self._empty_chunk = empty_chunk
-        self._parts: list[Array] = []
+        #: What waits until it fills a chunk: the first ``_held`` elements. Used again for every chunk.
+        self._waiting: Array = np.empty(0, self._dtype)
         self._held = 0
         self._written = 0
         self._dataset: h5py.Dataset | None = None
@@ -85,45 +86,74 @@ class Column:
         return self._written + self._held
 
     def append(self, array: Array) -> None:
-        """Add elements; the array is kept until it is written, so it must not be changed."""
-        self._parts.append(array)
-        self._held += len(array)
-        if self._held > CHUNK:
-            self._write_chunks()
+        """Add elements, shape (n,); they are written or copied before this returns."""
+        at = 0
+        while at < len(array):
+            if self._held == CHUNK:
+                self._write(self._waiting)
+                self._held = 0
+            whole = 0 if self._held else (len(array) - at) // CHUNK * CHUNK
+            if whole:
+                self._write(np.ascontiguousarray(array[at : at + whole], self._dtype))
+                at += whole
+            else:
+                at += self._keep(array[at : at + CHUNK - self._held])
+
+    def fill(self, value: float, until: int) -> None:
+        """Add ``value`` until there are ``until`` elements."""
+        while len(self) < until:
+            self.append(np.full(min(CHUNK, until - len(self)), value, self._dtype))
 
     def close(self) -> h5py.Dataset:
         """Write what is left, and give back the dataset."""
-        rest = self._joined()
-        if self._dataset is None:
-            self._dataset = self._make(len(rest) or self._empty_chunk)
-        if len(rest):
-            self._dataset.resize((self._written + len(rest),))
-            self._dataset[self._written :] = rest
-            self._written += len(rest)
-        return self._dataset
+        dataset = self._dataset or self._make(self._held or self._empty_chunk)
+        if self._held:
+            dataset.resize((self._written + self._held,))
+            dataset[self._written :] = self._waiting[: self._held]
+            self._written, self._held = self._written + self._held, 0
+        self._waiting, self._dataset = np.empty(0, self._dtype), dataset
+        return dataset
 
-    def _write_chunks(self) -> None:
+    def _keep(self, array: Array) -> int:
+        held = self._held + len(array)
+        if held > len(self._waiting):
+            # Most columns of most runs stay small: room is made as it is needed.
+            larger = np.empty(min(CHUNK, max(256, 2 * held)), self._dtype)
+            larger[: self._held] = self._waiting[: self._held]
+            self._waiting = larger
+        self._waiting[self._held : held] = array
+        self._held = held
+        return len(array)
+
+    def _write(self, whole: Array) -> None:
+        """Write chunks, ``whole`` of shape (n * CHUNK,)."""
         if self._dataset is None:
             self._dataset = self._make(CHUNK)
-        data = self._joined()
-        whole = len(data) // CHUNK * CHUNK
-        self._dataset.resize((self._written + whole,))
-        for start in range(0, whole, CHUNK):
-            self._dataset.id.write_direct_chunk((self._written + start,), data[start : start + CHUNK])
-        self._written += whole
-        # A copy, so that the written part can go.
-        self._parts, self._held = [data[whole:].copy()], len(data) - whole
-
-    def _joined(self) -> Array:
-        data = self._parts[0] if len(self._parts) == 1 else np.concatenate([np.empty(0, self._dtype), *self._parts])
-        self._parts, self._held = [], 0
-        return np.ascontiguousarray(data, self._dtype)
+        self._dataset.resize((self._written + len(whole),))
+        for start in range(0, len(whole), CHUNK):
+            self._dataset.id.write_direct_chunk((self._written + start,), whole[start : start + CHUNK])
+        self._written += len(whole)
 
     def _make(self, chunk: int) -> h5py.Dataset:
         dataset = self._group.create_dataset(self._name, (0,), self._dtype, maxshape=(None,), chunks=(chunk,))
         for key, value in (self._attributes or {}).items():
             put_attribute(dataset, key, value)
         return dataset
+
+
+def put_column(
+    group: h5py.Group,
+    name: str,
+    dtype: str,
+    values: Array,
+    attributes: Attributes | None = None,
+    *,
+    empty_chunk: int = 1,
+) -> h5py.Dataset:
+    """A column of which everything is known, shape (n,)."""
+    column = Column(group, name, dtype, attributes, empty_chunk=empty_chunk)
+    column.append(values)
+    return column.close()
 
 
 def _create(

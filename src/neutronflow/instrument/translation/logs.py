@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from array import array
 from collections.abc import Sequence
@@ -16,8 +17,7 @@ from neutronflow.domain.adara.devices import DeviceDescriptor, Value, VariableVa
 from neutronflow.domain.adara.xml import parse_xml
 from neutronflow.instrument.translation import hdf5
 from neutronflow.instrument.translation.clock import Clock
-
-Times = npt.NDArray[np.float64]
+from neutronflow.instrument.translation.problems import Problems
 
 #: pv_type -> (wire kind, dtype in the file); enumerations are unsigned.
 _TYPES = {
@@ -31,8 +31,13 @@ _TYPES = {
     "double array": ("double array", "f8"),
 }
 _UNIT_UNSET = "(unset)"
-#: What a name may hold in a file: HDF5's separator and a lone dot may not.
-_UNSAFE_NAME = re.compile(r"[/\0]")
+#: What a name in a file cannot hold: HDF5's separator, the end of text, or nothing but a dot.
+_UNSAFE_NAME = re.compile(r"[/\0]|^\.$")
+_LONGEST_NAME = 255
+_WHOLE_NUMBER = re.compile(r"[0-9]{1,10}")
+_U32 = 0xFFFFFFFF
+#: A table of texts or arrays is as wide as its widest row; where it would become larger than this, rows are cut.
+LARGEST_TABLE_BYTES = 1 << 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +82,7 @@ class Log:
         numeric = self.kind in ("u32", "double")
         if self.times_ns and self.times_ns[-1] == time_ns:
             last = self.numbers[-1] if numeric else self.others[-1]
-            if np.array_equal(last, value):
+            if _same(last, value):
                 return False
         self.times_ns.append(time_ns)
         if numeric:
@@ -90,12 +95,11 @@ class Log:
 class ProcessVariables:
     """All process variables of a run."""
 
-    def __init__(self) -> None:
+    def __init__(self, problems: Problems) -> None:
+        self._problems = problems
         self._by_id: dict[tuple[int, int], Log] = {}
         self._descriptors: dict[int, str] = {}
-        self.logs: list[Log] = []
-        #: What could not be used, in words, with how often.
-        self.problems: dict[str, int] = {}
+        self._logs: dict[str, Log] = {}
 
     def define(self, descriptor: DeviceDescriptor) -> None:
         """Take a device's definition; a repeated one changes nothing."""
@@ -105,7 +109,7 @@ class ProcessVariables:
         try:
             device = parse_xml(descriptor.xml)
         except ValueError as error:
-            self._complain(f"the descriptor of device {descriptor.device_id} cannot be used: {error}")
+            self._problems.count(f"the descriptor of device {descriptor.device_id} cannot be used: {error}")
             return
         name = _text(device, "device_name") or f"Device{descriptor.device_id}"
         enumerations = {one.name: one for one in _enumerations(device, descriptor.device_id)}
@@ -116,19 +120,22 @@ class ProcessVariables:
         """Take a value."""
         found = self._by_id.get((update.device_id, update.variable_id))
         if found is None:
-            self._complain(f"variable {update.variable_id} of device {update.device_id} is not defined")
+            self._problems.count(f"variable {update.variable_id} of device {update.device_id} is not defined")
         elif found.kind != update.kind:
-            self._complain(f"{found.connection} is defined as {found.kind}, but a value is {update.kind}")
+            self._problems.count(f"{found.connection} is defined as {found.kind}, but a value is {update.kind}")
         else:
             found.add(time_ns, update.value)
 
     def write(self, parent: h5py.Group, clock: Clock) -> None:
         """Write all that have values."""
-        taken = {log.connection for log in self.logs}
-        enumerations: dict[str, h5py.Group] = {}
-        for log in self.logs:
-            if log.times_ns and not log.ignored:
-                _write_log(parent, log, clock, _free_alias(log, taken), enumerations)
+        shown = [log for log in self._logs.values() if log.times_ns and not log.ignored]
+        writer = _LogWriter(parent, clock, self._problems)
+        groups = [writer.write(log) for log in shown]
+        # Aliases come last, so that none takes the name of another variable's connection.
+        for log, group in zip(shown, groups, strict=True):
+            if log.alias != log.connection:
+                parent[_free_name(parent, log.alias)] = group
+                hdf5.put_text(group, "target", group.name)
 
     def _define_variable(self, device: int, device_name: str, variable: Element, enums: dict[str, Enumeration]) -> None:
         connection = _text(variable, "pv_connection") or _text(variable, "pv_name")
@@ -136,8 +143,8 @@ class ProcessVariables:
         enumeration = enums.get(kind_name)
         kind, dtype = ("u32", "u4") if kind_name.startswith("enum") else _TYPES.get(kind_name, ("", ""))
         number = _text(variable, "pv_id")
-        if not connection or not number.isdigit() or not kind:
-            self._complain(
+        if not connection or not _is_u32(number) or not kind:
+            self._problems.count(
                 f"device {device} defines a variable that cannot be used ({connection!r}, type {kind_name!r})"
             )
             return
@@ -157,27 +164,26 @@ class ProcessVariables:
 
     def _merged(self, log: Log) -> Log:
         """The log of this connection: an earlier one with the same definition, or a new one under a free name."""
-        count = 0
-        name = log.connection
-        while True:
-            known = next((one for one in self.logs if one.connection == log.connection), None)
-            if known is None:
-                self.logs.append(log)
-                return log
-            if known.definition == log.definition:
-                return known
+        name, count = log.connection, 0
+        while (known := self._logs.setdefault(log.connection, log)).definition != log.definition:
             count += 1
             log.connection = f"{name}({count})"
-
-    def _complain(self, problem: str) -> None:
-        self.problems[problem] = self.problems.get(problem, 0) + 1
+        return known
 
 
 def statistics(values: npt.NDArray[np.float64]) -> dict[str, float]:
-    """Average, its error (sample standard deviation; 0 for one value), minimum and maximum."""
+    """Average, its error (sample standard deviation; 0 for one value), minimum and maximum; ``values`` are not empty.
+
+    Value by value, in order, so that the result is the same to the last bit as in the files of the translator in use today.
+    """
+    mean = squares = 0.0
+    for count, value in enumerate(values.tolist(), 1):
+        step = value - mean
+        mean += step / count
+        squares += step * (value - mean)
     return {
-        "average_value": float(values.mean()),
-        "average_value_error": float(values.std(ddof=1)) if len(values) > 1 else 0.0,
+        "average_value": mean,
+        "average_value_error": math.sqrt(squares / (len(values) - 1)) if len(values) > 1 else 0.0,
         "minimum_value": float(values.min()),
         "maximum_value": float(values.max()),
     }
@@ -190,95 +196,123 @@ def put_statistics(group: h5py.Group, values: npt.NDArray[np.float64], units: st
         hdf5.put_scalar(group, name, np.float64(number), attributes)
 
 
-def _write_log(parent: h5py.Group, log: Log, clock: Clock, alias: str, enumerations: dict[str, h5py.Group]) -> None:
-    group = hdf5.make_group(parent, _UNSAFE_NAME.sub("_", log.connection), "NXlog")
-    hdf5.put_scalar(group, "device_id", np.uint32(log.device_id))
-    hdf5.put_text(group, "device_name", log.device_name)
-    keep, seconds = clock.since_start(np.frombuffer(log.times_ns, np.int64))
-    _put_times(group, seconds, clock)
-    units = {"units": log.units} if log.units else None
-    if log.kind in ("u32", "double"):
-        numbers = np.frombuffer(log.numbers, np.float64)[keep]
-        column = hdf5.Column(group, "value", log.dtype, units)
-        # u32 patterns become signed by wrapping; a cast of the float would be undefined beyond the range.
-        column.append(numbers.astype(np.uint32).view(log.dtype) if log.dtype == "i4" else numbers.astype(log.dtype))
-        column.close()
-        shown = numbers.astype(np.uint32).view(np.int32).astype(np.float64) if log.dtype == "i4" else numbers
-        put_statistics(group, shown, log.units)
-    else:
-        _put_others(group, log, [log.others[i] for i in np.flatnonzero(keep)])
-    if log.enumeration is not None:
-        _put_enumeration(parent, group, log, enumerations, np.frombuffer(log.numbers, np.float64)[keep])
-    if alias:
-        parent[alias] = group
-        hdf5.put_text(group, "target", group.name)
+class _LogWriter:
+    """Writes logs below DASlogs, and the enumerations they share."""
 
+    def __init__(self, parent: h5py.Group, clock: Clock, problems: Problems) -> None:
+        self._parent = parent
+        self._clock = clock
+        self._problems = problems
+        self._enumerations: dict[str, h5py.Group] = {}
 
-def _put_times(group: h5py.Group, seconds: Times, clock: Clock) -> None:
-    column = hdf5.Column(group, "time", "f8", clock.attributes())
-    column.append(seconds)
-    column.close()
+    def write(self, log: Log) -> h5py.Group:
+        """Write one log; its group."""
+        group = hdf5.make_group(self._parent, _free_name(self._parent, log.connection), "NXlog")
+        hdf5.put_scalar(group, "device_id", np.uint32(log.device_id))
+        hdf5.put_text(group, "device_name", log.device_name)
+        times_ns = np.frombuffer(log.times_ns, np.int64)
+        keep, seconds = self._clock.since_start(times_ns)
+        hdf5.put_column(group, "time", "f8", seconds, self._clock.attributes())
+        # The translator in use today counts a value from before the run only when the run ends, after all others.
+        first_is_last = bool(times_ns[keep][0] < self._clock.start_ns)
+        if log.kind in ("u32", "double"):
+            numbers = np.frombuffer(log.numbers, np.float64)[keep]
+            _put_numbers(group, log, numbers, first_is_last=first_is_last)
+            if log.enumeration is not None:
+                self._put_enumeration(group, log.enumeration, numbers)
+        else:
+            self._put_others(group, log, [log.others[i] for i in np.flatnonzero(keep)], first_is_last=first_is_last)
+        return group
 
+    def _put_others(self, group: h5py.Group, log: Log, values: Sequence[Value], *, first_is_last: bool) -> None:
+        if log.kind == "string":
+            self._put_texts(group, "value", [str(value) for value in values])
+            return
+        rows = [np.asarray(value) for value in values]
+        width = self._width(group, max([1, *map(len, rows)]), len(rows), np.dtype(log.dtype).itemsize)
+        table = np.zeros((len(rows), width), log.dtype)
+        for row, value in zip(table, rows, strict=True):
+            row[: len(value)] = value[:width]
+        hdf5.put_array(group, "value", table, _units(log))
+        elements = np.concatenate([*rows[1:], rows[0]] if first_is_last else rows).astype(np.float64)
+        if len(elements):
+            put_statistics(group, elements, log.units)
 
-def _put_others(group: h5py.Group, log: Log, values: Sequence[Value]) -> None:
-    units = {"units": log.units} if log.units else None
-    if log.kind == "string":
-        hdf5.put_texts(group, "value", [str(value) for value in values])
-        return
-    rows = [np.asarray(value) for value in values]
-    width = max([1, *map(len, rows)])
-    table = np.zeros((len(rows), width), log.dtype)
-    for row, value in zip(table, rows, strict=True):
-        row[: len(value)] = value
-    hdf5.put_array(group, "value", table, units)
-    elements = np.concatenate(rows).astype(np.float64)
-    if len(elements):
-        put_statistics(group, elements, log.units)
+    def _put_enumeration(self, group: h5py.Group, enumeration: Enumeration, numbers: npt.NDArray[np.float64]) -> None:
+        made = self._enumerations.get(enumeration.path_name)
+        if made is None:
+            made = self._make_enumeration(enumeration)
+            self._enumerations[enumeration.path_name] = made
+        group["enum"] = made
+        names = dict(zip(enumeration.values, enumeration.names, strict=True))
+        self._put_texts(group, "value_strings", [names.get(int(number), "") for number in numbers])
 
-
-def _put_enumeration(
-    parent: h5py.Group, group: h5py.Group, log: Log, known: dict[str, h5py.Group], numbers: npt.NDArray[np.float64]
-) -> None:
-    enumeration = log.enumeration
-    assert enumeration is not None  # noqa: S101 - the caller looked
-    if enumeration.path_name not in known:
-        made = hdf5.make_group(parent, enumeration.path_name, "NXcollection")
-        values = hdf5.Column(made, "values", "u4")
-        values.append(np.array(enumeration.values, np.uint32))
-        values.close()
-        hdf5.put_texts(made, "names", enumeration.names)
+    def _make_enumeration(self, enumeration: Enumeration) -> h5py.Group:
+        made = hdf5.make_group(self._parent, _free_name(self._parent, enumeration.path_name), "NXcollection")
+        hdf5.put_column(made, "values", "u4", np.array(enumeration.values, np.uint32))
+        self._put_texts(made, "names", enumeration.names)
         for value, name in zip(enumeration.values, enumeration.names, strict=True):
             hdf5.put_text(made, f"name_{value}", name)
         hdf5.put_text(made, "target", made.name)
-        known[enumeration.path_name] = made
-    group["enum"] = known[enumeration.path_name]
-    names = dict(zip(enumeration.values, enumeration.names, strict=True))
-    hdf5.put_texts(group, "value_strings", [names.get(int(number), "") for number in numbers])
+        return made
+
+    def _put_texts(self, group: h5py.Group, name: str, texts: Sequence[str]) -> None:
+        width = self._width(group, max([1, *map(len, texts)]), len(texts), 1)
+        hdf5.put_texts(group, name, [text[:width] for text in texts])
+
+    def _width(self, group: h5py.Group, widest: int, rows: int, item_bytes: int) -> int:
+        """How wide a table is made."""
+        most = max(1, LARGEST_TABLE_BYTES // (max(1, rows) * item_bytes))
+        if widest > most:
+            self._problems.count(f"values of {group.name} are cut to {most} elements")
+        return min(widest, most)
 
 
-def _free_alias(log: Log, taken: set[str]) -> str:
-    """The name under which the log is linked besides its connection; empty where it has no other."""
-    if log.alias in ("", log.connection):
-        return ""
-    alias, count = _UNSAFE_NAME.sub("_", log.alias), 0
-    name = alias
-    while name in taken:
+def _put_numbers(group: h5py.Group, log: Log, numbers: npt.NDArray[np.float64], *, first_is_last: bool) -> None:
+    if log.dtype == "i4":
+        # u32 patterns become signed by wrapping; a cast of the float would be undefined beyond the range.
+        values = numbers.astype(np.uint32).view(np.int32)
+        numbers = values.astype(np.float64)
+    else:
+        values = numbers.astype(log.dtype)
+    hdf5.put_column(group, "value", log.dtype, values, _units(log))
+    put_statistics(group, np.roll(numbers, -1) if first_is_last else numbers, log.units)
+
+
+def _same(last: Value, value: Value) -> bool:
+    """Whether a value is a repetition, bit for bit: not-a-number is one of itself."""
+    if isinstance(last, np.ndarray) and isinstance(value, np.ndarray):
+        return last.tobytes() == value.tobytes()
+    return last == value or (last != last and value != value)  # noqa: PLR0124 - true of not-a-number alone
+
+
+def _units(log: Log) -> dict[str, str] | None:
+    return {"units": log.units} if log.units else None
+
+
+def _free_name(parent: h5py.Group, wanted: str) -> str:
+    """A name that HDF5 can have and that nothing has yet: ``wanted``, or ``wanted(1)``, ``wanted(2)``, ..."""
+    first = name = _UNSAFE_NAME.sub("_", wanted)[:_LONGEST_NAME]
+    count = 0
+    while name in parent:
         count += 1
-        name = f"{alias}({count})"
-    taken.add(name)
+        name = f"{first}({count})"
     return name
+
+
+def _is_u32(text: str) -> bool:
+    return _WHOLE_NUMBER.fullmatch(text) is not None and int(text) <= _U32
 
 
 def _enumerations(device: Element, device_id: int) -> list[Enumeration]:
     found = []
     for one in device.iter("enumeration"):
-        elements = [
-            (int(_text(element, "enum_element_value")), _text(element, "enum_element_name"))
-            for element in one.iter("enum_element")
-            if _text(element, "enum_element_value").isdigit()
-        ]
-        values, names = zip(*elements, strict=True) if elements else ((), ())
-        found.append(Enumeration(device_id, _text(one, "enum_name").lower(), values, names))
+        names: dict[int, str] = {}
+        for element in one.iter("enum_element"):
+            value = _text(element, "enum_element_value")
+            if _is_u32(value):
+                names.setdefault(int(value), _text(element, "enum_element_name"))
+        found.append(Enumeration(device_id, _text(one, "enum_name").lower(), tuple(names), tuple(names.values())))
     return found
 
 

@@ -1,6 +1,6 @@
 """The NeXus file of a run, written while its events arrive.
 
-The layout is that of the file the facility's programs and readers know; ``docs/reference/nexus.md`` describes it.
+The layout is that of the files that the facility's programs and readers know, group for group.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from neutronflow.instrument.translation.clock import Clock, iso
 from neutronflow.instrument.translation.description import RunDescription
 from neutronflow.instrument.translation.logs import ProcessVariables, put_statistics
 from neutronflow.instrument.translation.pixelmap import Pixels
+from neutronflow.instrument.translation.problems import Problems
 
 NEXUS_VERSION = "4.3.3"
 _PICOCOULOMBS_PER_COUNT = 10.0
@@ -49,10 +50,11 @@ class Header:
     run_start_ns: int
     beamline: BeamlineInfo
     description: RunDescription
-    geometry: str = ""
-    pixels: Mapping[int, tuple[Pixels, Pixels]] = field(default_factory=dict)
-    variables: ProcessVariables = field(default_factory=ProcessVariables)
-    markers: Markers = field(default_factory=Markers)
+    geometry: str
+    pixels: Mapping[int, tuple[Pixels, Pixels]]
+    variables: ProcessVariables
+    markers: Markers
+    problems: Problems
 
 
 class _Events:
@@ -72,8 +74,7 @@ class _Events:
         self, tof: npt.NDArray[np.float32], pixel: Pixels | None, index: npt.NDArray[np.uint64], pulses: int
     ) -> None:
         """Add the events of a block; ``pulses`` is how many there were before it."""
-        if len(self._index) < pulses:  # seen for the first time now: it had no events in any pulse before
-            self._index.append(np.zeros(pulses - len(self._index), np.uint64))
+        self._index.fill(0, pulses)  # for a beam monitor seen for the first time now: it had no events before
         self._index.append(index)
         if len(tof):
             self._tof.append(tof)
@@ -83,8 +84,7 @@ class _Events:
     def close(self, times: h5py.Dataset, pulses: int) -> int:
         """Write what is left, the links and the total; gives back the total."""
         total = len(self._tof)
-        if len(self._index) < pulses:
-            self._index.append(np.full(pulses - len(self._index), total, np.uint64))
+        self._index.fill(total, pulses)
         for column in (self._tof, self._index, self._pixel):
             if column is not None:
                 column.close()
@@ -96,12 +96,12 @@ class _Events:
 class NexusWriter:
     """Writes one run's file. ``append`` what arrives, then ``finish``; or ``abandon``."""
 
-    def __init__(self, path: Path, header: Header, bank_ids: Sequence[int]) -> None:
+    def __init__(self, path: Path, file_name: str, header: Header, bank_ids: Sequence[int]) -> None:
         self._file = h5py.File(path, "w", libver=("earliest", "v110"))
         self._header = header
         hdf5.put_attribute(self._file, "NeXus_version", NEXUS_VERSION)
         hdf5.put_attribute(self._file, "HDF5_Version", h5py.version.hdf5_version)
-        hdf5.put_attribute(self._file, "file_name", path.name)
+        hdf5.put_attribute(self._file, "file_name", file_name)
         hdf5.put_attribute(self._file, "file_time", datetime.now(UTC).isoformat(timespec="seconds"))
         self._entry = hdf5.make_group(self._file, "entry", "NXentry")
         self._logs = hdf5.make_group(self._entry, "DASlogs", "NXcollection")
@@ -118,6 +118,11 @@ class NexusWriter:
         self._charges: list[npt.NDArray[np.uint32]] = []
         self._flags: list[npt.NDArray[np.uint32]] = []
         self._undefined = 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether the file is closed."""
+        return not self._file
 
     def describe(self, description: RunDescription) -> None:
         """Take a later description of the run: of several, the last holds."""
@@ -161,7 +166,7 @@ class NexusWriter:
         self._header.description.write_people_and_sample(self._entry)
         self._write_software(clock)
         self._file.flush()
-        self._file.close()
+        self.abandon()
         return sum(totals[2:])
 
     def abandon(self) -> None:
@@ -185,9 +190,7 @@ class NexusWriter:
         """frequency, proton_charge, pulse_flags and vetoes; gives back the pulse times' dataset and the last time, in s."""
         seconds = np.maximum(times_ns - clock.start_ns, 0) / 1e9
         target = {"target": "/entry/DASlogs/frequency/time"}
-        column = hdf5.Column(self._frequency, "time", "f8", {**clock.attributes("offset"), **target})
-        column.append(seconds)
-        times = column.close()
+        times = hdf5.put_column(self._frequency, "time", "f8", seconds, {**clock.attributes("offset"), **target})
         frequency = np.zeros(len(times_ns))
         steps = np.diff(times_ns).astype(np.float64)
         np.divide(1e9, steps, out=frequency[1:], where=steps > 0)
@@ -200,25 +203,18 @@ class NexusWriter:
         flags = _joined(self._flags, np.uint32)
         other = flags & np.uint32(0xFFFFF & ~PULSE_VETO)
         group = hdf5.make_group(self._logs, "pulse_flags", "NXcollection")
-        self._put_column(group, "time", "f8", seconds[other != 0], clock.attributes())
-        self._put_column(group, "value", "u4", other[other != 0], None)
+        hdf5.put_column(group, "time", "f8", seconds[other != 0], clock.attributes())
+        hdf5.put_column(group, "value", "u4", other[other != 0])
         group = hdf5.make_group(self._logs, "Veto_pulse", "NXcollection")
-        self._put_column(group, "veto_pulse_time", "f8", seconds[(flags & PULSE_VETO) != 0], clock.attributes())
+        hdf5.put_column(group, "veto_pulse_time", "f8", seconds[(flags & PULSE_VETO) != 0], clock.attributes())
         return times, float(seconds.max()) if len(seconds) else 0.0
 
     def _log_values(
         self, group: h5py.Group, dtype: str, values: hdf5.Array, units: str, counted: npt.NDArray[np.float64]
     ) -> None:
-        self._put_column(group, "value", dtype, values, {"units": units} if units else None)
+        hdf5.put_column(group, "value", dtype, values, {"units": units} if units else None)
         if len(counted):
             put_statistics(group, counted, units)
-
-    def _put_column(
-        self, group: h5py.Group, name: str, dtype: str, values: hdf5.Array, attributes: hdf5.Attributes | None
-    ) -> None:
-        column = hdf5.Column(group, name, dtype, attributes)
-        column.append(values)
-        column.close()
 
     def _link_banks(self, times: h5py.Dataset) -> None:
         """The same columns below /entry/instrument, where the detectors stand."""
@@ -233,9 +229,7 @@ class NexusWriter:
                 nothing = np.empty(0, np.uint32)
                 known = self._header.pixels.get(bank, (nothing, nothing))
                 for part, pixels in zip(("pixel_id", "pixel_id_raw"), known, strict=True):
-                    column = hdf5.Column(detector, part, "u4", empty_chunk=hdf5.CHUNK)
-                    column.append(pixels)
-                    column.close()
+                    hdf5.put_column(detector, part, "u4", pixels, empty_chunk=hdf5.CHUNK)
 
     def _write_totals(self, totals: Sequence[int], monitor_total: int) -> None:
         unmapped, error, counted = totals[0], totals[1], sum(totals[2:])
@@ -284,14 +278,14 @@ class NexusWriter:
             group = hdf5.make_group(self._logs, name, "NXlog")
             seconds = np.array([0.0, *(clock.seconds(time) for time, _ in entries)])
             values = np.array([0, *(value for _, value in entries)], np.float64)
-            self._put_column(group, "time", "f8", seconds, clock.attributes())
-            self._put_column(group, "value", dtype, values.astype(dtype), None)
+            hdf5.put_column(group, "time", "f8", seconds, clock.attributes())
+            hdf5.put_column(group, "value", dtype, values.astype(dtype))
             if name == "scan_index":
                 put_statistics(group, values, "")
         if markers.comments:
             group = hdf5.make_group(self._logs, "comments", "NXcollection")
             seconds = np.array([clock.seconds(time) for time, _ in markers.comments])
-            self._put_column(group, "time", "f8", seconds, clock.attributes())
+            hdf5.put_column(group, "time", "f8", seconds, clock.attributes())
             hdf5.put_texts(group, "value", [text for _, text in markers.comments])
 
     def _write_software(self, clock: Clock) -> None:
@@ -310,7 +304,7 @@ class NexusWriter:
         for name, text in {
             "program": "Neutronflow translator",
             "version": __version__,
-            "note": "Translated while the stream arrived",
+            "note": _note(self._header.problems),
             "date": iso(now_ns),
         }.items():
             hdf5.put_text(translation, name, text)
@@ -318,6 +312,12 @@ class NexusWriter:
 
 def _bank_name(bank: int) -> str:
     return {BANK_UNMAPPED: "bank_unmapped", BANK_ERROR: "bank_error"}.get(bank, f"bank{bank}")
+
+
+def _note(problems: Problems) -> str:
+    """What a reader of the file has to know of its translation."""
+    lines = [f"{times} x {problem}" for problem, times in problems.as_dict().items()]
+    return "\n".join(["Translated while the stream arrived", *lines])
 
 
 def _joined(parts: Sequence[hdf5.Array], dtype: type[np.generic]) -> hdf5.Array:

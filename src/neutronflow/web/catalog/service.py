@@ -1,0 +1,29 @@
+"""``neutronflow catalog``: the built-in catalog as a process."""
+
+from __future__ import annotations
+
+import argparse
+
+from neutronflow.foundation.config import load
+from neutronflow.foundation.telemetry import configure_logging
+from neutronflow.web.serving import LimitedBody, await_database, migrate, prepare_django, serve
+
+_MAX_BODY_BYTES = 1 << 20
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The command line."""
+    parser.add_argument("--migrate", action="store_true", help="bring its schema to this version's, and end")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until SIGTERM."""
+    settings = load()
+    configure_logging("catalog", level=settings.core.log_level, fmt=settings.core.log_format)
+    prepare_django("neutronflow.web.catalog.settings")
+    await_database()
+    if args.migrate:
+        return migrate()
+    from django.core.asgi import get_asgi_application
+
+    return serve(LimitedBody(get_asgi_application(), _MAX_BODY_BYTES), settings, "catalog")

@@ -1,0 +1,61 @@
+"""Who may read and write which plots."""
+
+from __future__ import annotations
+
+import hashlib
+
+from django.http import HttpRequest
+
+from neutronflow.foundation.tokens import TokenRefused, verify
+from neutronflow.web.livedata.settings import SETTINGS
+from neutronflow.web.serving import Scope, bearer_token, header, same_secret
+
+#: The user name of the form login that today's publishers use.
+PUBLISHER = "publisher"
+READ_SCOPE = "plot-read"
+UPLOAD_SCOPE = "plot-upload"
+
+
+def may_upload(request: HttpRequest, instrument: str, run_number: int) -> bool:
+    """By a token for exactly this run, or by the publisher's password in the form."""
+    token = bearer_token(request.headers.get("Authorization", ""))
+    if token:
+        return _token_covers(UPLOAD_SCOPE, token, instrument, run_number)
+    password = SETTINGS.secret("livedata-upload-password")
+    return request.POST.get("username") == PUBLISHER and same_secret(request.POST.get("password", ""), password)
+
+
+def refused_early(scope: Scope) -> tuple[int, str] | None:
+    """An upload with a token that is not ours is refused before its body is read."""
+    token = bearer_token(header(scope, "authorization"))
+    if scope["method"] == "POST" and token:
+        try:
+            verify(SETTINGS.secret("livedata-tokens"), UPLOAD_SCOPE, token)
+        except TokenRefused as error:
+            return 401, str(error)
+    return None
+
+
+def may_read(request: HttpRequest, instrument: str, run_number: int | None, run_text: str = "") -> bool:
+    """By the service token, a read token for the run (or all, ``*``), or the key that today's monitor computes."""
+    authorization = request.headers.get("Authorization", "")
+    token = bearer_token(authorization)
+    if token:
+        return same_secret(token, SETTINGS.secret("service-token")) or _token_covers(
+            READ_SCOPE, token, instrument, run_number
+        )
+    if run_number is None:
+        return False
+    secret = SETTINGS.secret("livedata-read-key")
+    key = hashlib.sha1((instrument.upper() + secret + run_text).encode(), usedforsecurity=False).hexdigest()
+    return same_secret(authorization or request.GET.get("key", ""), key)
+
+
+def _token_covers(scope: str, token: str, instrument: str, run_number: int | None) -> bool:
+    try:
+        claims = verify(SETTINGS.secret("livedata-tokens"), scope, token)
+    except TokenRefused:
+        return False
+    if scope == READ_SCOPE and claims.get("instrument") == "*":
+        return True
+    return claims.get("instrument", "").lower() == instrument.lower() and claims.get("run") == str(run_number)

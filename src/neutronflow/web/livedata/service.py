@@ -1,0 +1,35 @@
+"""``neutronflow livedata``: the live data server as a process."""
+
+from __future__ import annotations
+
+import argparse
+
+from neutronflow.foundation.config import load
+from neutronflow.foundation.telemetry import configure_logging
+from neutronflow.web.serving import LimitedBody, await_database, migrate, prepare_django, serve
+
+#: What a form has besides its file.
+_FORM_BYTES = 64 * 1024
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The command line."""
+    parser.add_argument("--migrate", action="store_true", help="bring its database to this version's schema, and end")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until SIGTERM."""
+    settings = load()
+    configure_logging("livedata", level=settings.core.log_level, fmt=settings.core.log_format)
+    prepare_django("neutronflow.web.livedata.settings")
+    await_database()
+    if args.migrate:
+        return migrate()
+    from django.core.asgi import get_asgi_application
+
+    from neutronflow.web.livedata.access import refused_early
+    from neutronflow.web.livedata.configuration import LivedataSettings
+
+    own = settings.section("livedata", LivedataSettings)
+    limit = own.max_upload_mb * 2**20 + _FORM_BYTES
+    return serve(LimitedBody(get_asgi_application(), limit, refused_early), settings, "livedata")

@@ -1,0 +1,180 @@
+"""What the three web services share: their database, how they are served, tokens, and limits before Django sees a request."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import os
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeAlias
+
+import uvicorn
+
+from neutronflow.foundation.config import Settings
+from neutronflow.foundation.errors import NeutronflowError, PortInUse
+from neutronflow.foundation.telemetry import get_logger, notify_ready
+from neutronflow.store.dsn import connection_parts
+
+log = get_logger(__name__)
+
+Scope: TypeAlias = dict[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Mapping[str, Any]]]
+Send: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[None]]
+Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+#: Looks at a request before its body is read; (status, sentence) refuses it.
+EarlyCheck: TypeAlias = Callable[[Scope], "tuple[int, str] | None"]
+
+_DATABASE_WITHIN_S = 60.0
+
+
+class DatabaseAway(NeutronflowError):
+    """The database cannot be reached: {detail}."""
+
+    code = "database-away"
+
+
+def django_database(settings: Settings, role: str, **options: object) -> dict[str, object]:
+    """An entry of DATABASES: through psycopg's pool, as each request may run in a thread of its own."""
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        **connection_parts(settings, role),
+        "CONN_MAX_AGE": 0,
+        "OPTIONS": {"pool": {"min_size": 1, "max_size": 8, "timeout": 5}, "connect_timeout": 5, **options},
+    }
+
+
+def allowed_hosts(settings: Settings, more: tuple[str, ...]) -> list[str]:
+    """The host names under which a service answers."""
+    return ["localhost", "127.0.0.1", "[::1]", settings.core.bind, *more]
+
+
+def prepare_django(module: str) -> None:
+    """Load a service's Django settings."""
+    os.environ["DJANGO_SETTINGS_MODULE"] = module
+    import django
+
+    django.setup()
+
+
+def migrate() -> int:
+    """Apply the migrations of the service whose settings are loaded."""
+    from django.core.management import call_command
+
+    call_command("migrate", verbosity=1, interactive=False, stdout=sys.stderr)
+    return 0
+
+
+def await_database() -> None:
+    """Wait until the service's database answers. Raises :class:`DatabaseAway`."""
+    from django.db import connection
+    from django.db.utils import DatabaseError
+
+    deadline = time.monotonic() + _DATABASE_WITHIN_S
+    while True:
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+        except (DatabaseError, OSError) as error:
+            if time.monotonic() > deadline:
+                raise DatabaseAway(detail=str(error).strip().split("\n")[0]) from error
+            connection.close()
+            time.sleep(0.5)
+        else:
+            connection.close()
+            return
+
+
+def serve(application: Application, settings: Settings, service: str) -> int:
+    """Serve until SIGTERM; ready once the port is open."""
+    port = settings.port(service)
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.core.bind, port))
+    except OSError as error:
+        raise PortInUse(service=service, where=f"{settings.core.bind}:{port}", detail=error.strerror) from error
+    server = uvicorn.Server(
+        uvicorn.Config(
+            application,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            timeout_graceful_shutdown=2,
+            # Who is in front of us is nothing that a client may tell.
+            proxy_headers=False,
+        )
+    )
+
+    async def run() -> None:
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
+            await asyncio.sleep(0.01)
+        if server.started:
+            notify_ready(f"http://{settings.core.bind}:{port}")
+            log.info("web_ready", port=port)
+        await serving
+
+    asyncio.run(run())
+    return 0
+
+
+class LimitedBody:
+    """Refuses a request by its headers, or as soon as its body is longer than allowed: before Django has read it."""
+
+    def __init__(self, application: Application, max_bytes: int, early: EarlyCheck | None = None) -> None:
+        self._application = application
+        self._max_bytes = max_bytes
+        self._early = early
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await self._application(scope, receive, send)
+            return
+        refusal = self._early(scope) if self._early else None
+        length = header(scope, "content-length")
+        if refusal is None and length.isdigit() and int(length) > self._max_bytes:
+            refusal = 413, f"The request is longer than {self._max_bytes} bytes."
+        if refusal is not None:
+            await _refuse(send, *refusal)
+            return
+        await self._application(scope, self._counted(receive), send)
+
+    def _counted(self, receive: Receive) -> Receive:
+        taken = 0
+
+        async def counted() -> Mapping[str, Any]:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            # Without a content-length, all that can be done is to stop listening.
+            return message if taken <= self._max_bytes else {"type": "http.disconnect"}
+
+        return counted
+
+
+async def _refuse(send: Send, status: int, sentence: str) -> None:
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": sentence.encode()})
+
+
+def header(scope: Scope, name: str) -> str:
+    """A request header; empty where it is missing."""
+    wanted = name.encode()
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == wanted), "")
+
+
+def bearer_token(authorization: str) -> str:
+    """The token of an Authorization header; empty where there is none."""
+    kind, _, token = authorization.partition(" ")
+    return token.strip() if kind.lower() == "bearer" else ""
+
+
+def same_secret(given: str, wanted: str) -> bool:
+    """Whether two secrets are the same, in constant time; an empty one never is."""
+    return bool(given) and hmac.compare_digest(given.encode(), wanted.encode())

@@ -1,0 +1,123 @@
+"""The live data server as a process: how it starts, ends, and lives through troubles of its database."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.support.postgres import Cluster, free_port
+from tests.support.services import eventually
+from tests.support.websites import PlotSite, break_connections, plot_site
+
+DIV = b"<div>a plot</div>"
+
+
+@pytest.fixture
+def place(cluster: Cluster, tmp_path: Path) -> Iterator[PlotSite]:
+    with plot_site(tmp_path, cluster) as made:
+        yield made
+
+
+def test_health_is_told_without_a_token(site: PlotSite) -> None:
+    answer = site.get("/healthz", headers={})
+    assert (answer.status_code, answer.json()["ok"]) == (200, True)
+
+
+def test_it_lives_through_a_restart_of_the_database(site: PlotSite, run: int, cluster: Cluster) -> None:
+    site.upload("HYS", run, DIV)
+    assert break_connections(cluster, "nf_livedata") > 0
+    for _ in range(8):
+        assert site.get(f"/plots/hys/{run}/update/html/").status_code == 200
+    break_connections(cluster, "nf_livedata")
+    assert site.upload("HYS", run, DIV).status_code == 200
+    break_connections(cluster, "nf_livedata")
+    assert site.get("/healthz").status_code == 200
+
+
+def test_it_ends_well_on_sigterm_and_the_plots_are_still_there(place: PlotSite) -> None:
+    process = place.start("livedata")
+    assert place.upload("HYS", 1, DIV).status_code == 200
+    with httpx.stream("GET", f"{place.url}/plots/events", headers=place.bearer(), timeout=10) as answer:
+        next(answer.iter_lines())
+        started = time.monotonic()
+        assert place.end(process) == 0
+        assert time.monotonic() - started < 5
+    process = place.start("livedata")
+    assert place.get("/plots/hys/1/update/html/").content == DIV
+    assert place.end(process, signal.SIGINT) in (0, 130)
+
+
+def test_a_killed_server_keeps_what_it_has_accepted(place: PlotSite) -> None:
+    process = place.start("livedata")
+    assert place.upload("HYS", 1, DIV).status_code == 200
+    place.end(process, signal.SIGKILL)
+    place.start("livedata")
+    assert place.get("/plots/hys/1/update/html/").content == DIV
+
+
+def test_migrating_again_changes_nothing(place: PlotSite) -> None:
+    assert "No migrations to apply" in place.command("--migrate").stderr
+
+
+def test_a_port_that_is_taken_is_named(site: PlotSite) -> None:
+    done = site.command()
+    assert done.returncode == 2
+    assert f"127.0.0.1:{site.settings.port('livedata')}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("secret", ["LIVEDATA_TOKENS", "SERVICE_TOKEN", "DJANGO_LIVEDATA", "DB_LIVEDATA"])
+def test_without_a_secret_it_does_not_start(place: PlotSite, secret: str) -> None:
+    del place.environ[f"NEUTRONFLOW_SECRET_{secret}"]
+    done = place.command()
+    assert done.returncode == 2
+    assert secret.lower().replace("_", "-") in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("KEEP_VERSIONS", "0"), ("MAX_UPLOAD_MB", "-1"), ("MAX_UPLOAD_MB", "many"), ("CORS_ORIGINS", "[")]
+)
+def test_a_setting_that_cannot_be_is_named(place: PlotSite, key: str, value: str) -> None:
+    place.environ[f"NEUTRONFLOW_LIVEDATA__{key}"] = value
+    done = place.command()
+    assert done.returncode == 2
+    assert key.lower() in done.stderr.lower()
+    assert "Traceback" not in done.stderr
+
+
+def test_it_waits_for_a_database_that_is_not_there_yet(place: PlotSite) -> None:
+    place.environ["NEUTRONFLOW_DATABASE__PORT"] = str(free_port())
+    command = ["env", "python3"]
+    del command
+    process = subprocess.Popen(
+        [*_cli(), "livedata"], env=place.environ, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1.5)
+    finally:
+        process.terminate()
+        _, said = process.communicate(timeout=10)
+    assert "Traceback" not in said
+
+
+def _cli() -> list[str]:
+    import sys
+
+    return [sys.executable, "-m", "neutronflow.cli"]
+
+
+def test_its_memory_stays_small(place: PlotSite) -> None:
+    process = place.start("livedata")
+    for number in range(5):
+        assert place.upload("HYS", number, b"<div>" + b"x" * 2**20 + b"</div>").status_code == 200
+        assert place.get(f"/plots/hys/{number}/update/html/").status_code == 200
+    eventually(lambda: psutil.Process(process.pid).memory_full_info().pss < 90 * 2**20, "less than 90 MB")
