@@ -142,9 +142,7 @@ def test_an_acknowledged_message_never_comes_again(broker: BrokerProcess, client
     assert first.body == b"0"
 
 
-def test_in_mode_client_an_acknowledgement_is_for_all_before_it(
-    broker: BrokerProcess, client: Raw, queue: str
-) -> None:
+def test_in_mode_client_an_acknowledgement_is_for_all_before_it(broker: BrokerProcess, client: Raw, queue: str) -> None:
     for number in range(4):
         client.publish(queue, b"%d" % number)
     with broker.raw() as consumer:
