@@ -10,5 +10,6 @@ INSTALLED_APPS = [
     *INSTALLED_APPS,
     "neutronflow.web.livedata.apps.LivedataConfig",
     "neutronflow.web.catalog.apps.CatalogConfig",
+    "neutronflow.web.monitor.apps.MonitorConfig",
 ]
 DATABASES = {"default": {"ENGINE": "django.db.backends.postgresql", "NAME": "nothing"}}
