@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +22,16 @@ from neutronflow.stack.errors import PostgresMissing
 from neutronflow.stack.postgres import EmbeddedPostgres
 from neutronflow.store.dsn import dsn
 from tests.support.postgres import free_port
+
+#: As it is; in this module the server's programs are copies in a closed home.
+PROGRAMS = postgres.programs
+
+
+def _until_it_answers(server: EmbeddedPostgres) -> None:
+    deadline = time.monotonic() + 20
+    while not server.answers():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 class Server:
@@ -39,10 +51,7 @@ class Server:
     def start(self) -> None:
         self.embedded.prepare()
         self.process = subprocess.Popen(self.embedded.command(), stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 20
-        while not self.embedded.answers():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        _until_it_answers(self.embedded)
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> int:
         assert self.process is not None
@@ -58,8 +67,19 @@ class Server:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with everything in a home that is closed to others: data, programs and libraries."""
     home = tmp_path_factory.mktemp("home")
+    package = PROGRAMS().parents[1]
+    for source in (package, package.with_name(f"{package.name}.libs")):
+        shutil.copytree(source, home / source.name, symlinks=True)
+    there = home / PROGRAMS().relative_to(package.parent)
     home.chmod(0o700)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(postgres, "programs", lambda: there)
+        yield from _server_in(home)
+
+
+def _server_in(home: Path) -> Iterator[Server]:
     server = Server(home / "var")
     yield server
     if server.process is not None:
@@ -135,10 +155,7 @@ def test_it_ends_when_whoever_started_it_is_killed(made: Server) -> None:
     with subprocess.Popen([sys.executable, "-c", script, *command], stdout=subprocess.PIPE) as starter:
         assert starter.stdout is not None
         server = psutil.Process(int(starter.stdout.readline()))
-        deadline = time.monotonic() + 20
-        while not made.embedded.answers():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        _until_it_answers(made.embedded)
         family = [server, *server.children()]
         starter.kill()
     _gone, alive = psutil.wait_procs(family, timeout=15)
@@ -155,22 +172,30 @@ def test_a_killed_initdb_is_begun_again(tmp_path: Path) -> None:
     assert not begun.exists()
 
 
-def test_where_root_may_not_help_its_user_the_files_lie_elsewhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_where_root_may_not_help_its_user_everything_lies_elsewhere(
+    tmp_path: Path, made: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if os.geteuid() != 0:
-        assert Server(tmp_path / "var").embedded.moved is False
+        assert made.embedded.moved is False
         return
     monkeypatch.setattr(launch, "permitted_search", lambda: None)
-    monkeypatch.setattr(postgres, "_ELSEWHERE", tmp_path / "elsewhere")
-    tmp_path.chmod(0o700)
-    server = Server(tmp_path / "var")
-    assert server.embedded.moved
-    assert server.embedded.folder.parent == tmp_path / "elsewhere"
+    with tempfile.TemporaryDirectory() as name:
+        elsewhere = Path(name) / "neutronflow"
+        Path(name).chmod(0o755)
+        monkeypatch.setattr(postgres, "_ELSEWHERE", elsewhere)
+        server = Server(tmp_path / "var")
+        assert server.embedded.moved
+        server.embedded.prepare()
+        assert server.embedded.folder.parent == elsewhere
+        command = server.embedded.command()
+        command.remove("--keep-search")
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+            _until_it_answers(server.embedded)
+            process.send_signal(signal.SIGINT)
 
 
 def test_without_its_programs_it_says_how_to_get_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(postgres.importlib.util, "find_spec", lambda _name: None)
     monkeypatch.setattr(postgres, "Path", lambda *_parts: tmp_path)
     with pytest.raises(PostgresMissing, match="pip install"):
-        postgres.programs()
+        PROGRAMS()

@@ -58,8 +58,8 @@ class EmbeddedPostgres:
         self._settings = settings
         own = settings.section("database", DatabaseSettings)
         self.port = own.port if own.port is not None else settings.port("postgresql")
-        self._programs = programs()
         self._identity = _identity(settings.section("postgresql", PostgresSettings).user)
+        self._programs = programs()
         self.folder = self._place()
 
     def _place(self) -> Path:
@@ -80,6 +80,11 @@ class EmbeddedPostgres:
 
     def prepare(self) -> None:
         """Make the cluster at the first start; clear what a killed server has left behind."""
+        if self.moved:
+            _ELSEWHERE.mkdir(parents=True, exist_ok=True)
+            _ELSEWHERE.chmod(0o755)
+            if not _open_to_all(self._programs / "postgres"):
+                self._programs = _copied(self._programs)
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if self._identity is not None:
             os.chown(self.folder, *self._identity)
@@ -175,6 +180,19 @@ def _identity(wanted: str) -> tuple[int, int] | None:
             entry = pwd.getpwnam(name)
             return entry.pw_uid, entry.pw_gid
     raise PostgresFailed(detail=f"there is no user {wanted or 'postgres or nobody'} to run it as.")
+
+
+def _copied(folder: Path) -> Path:
+    """The programs and their libraries in a place that anybody can reach."""
+    package = folder.parents[1]
+    place = _ELSEWHERE / f"programs-{sha256(str(package).encode()).hexdigest()[:12]}"
+    shutil.rmtree(place, ignore_errors=True)
+    # The wheel's programs look for its libraries there, relative to themselves.
+    for source in (package, package.with_name(f"{package.name}.libs")):
+        if source.exists():
+            shutil.copytree(source, place / source.name, symlinks=True)
+    place.chmod(0o755)
+    return place / package.name / folder.relative_to(package)
 
 
 def _open_to_all(path: Path) -> bool:

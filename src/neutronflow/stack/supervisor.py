@@ -90,6 +90,7 @@ class Supervisor:
             for task in done:
                 if task is not ready and task.exception() is not None:
                     ready.cancel()
+                    await asyncio.gather(ready, return_exceptions=True)
                     raise task.exception()  # type: ignore[misc]
 
     async def wait(self) -> None:
