@@ -161,6 +161,10 @@ class Monitor(Services):
         answer = httpx.post(where, data=form, files={"file": ("plot.html", html.encode())}, timeout=20)
         assert answer.status_code == 200, answer.text
 
+    def running(self) -> list[subprocess.Popen[bytes]]:
+        """The processes that have not ended."""
+        return [process for process in self._processes if process.poll() is None]
+
     def sql_do(self, statement: str, *values: object) -> None:
         with psycopg.connect(self.conninfo, autocommit=True) as connection:
             connection.execute(statement.encode(), values)
