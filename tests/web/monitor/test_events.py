@@ -134,7 +134,8 @@ def test_a_plot_is_served_in_a_sandbox_that_reaches_nothing(monitor: Monitor, br
 @pytest.fixture
 def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster, Monitor]]:
     """A monitor on a PostgreSQL of its own, which a test may stop."""
-    with running_cluster() as own:
+    # What is committed has to survive the crash, the login for one.
+    with running_cluster(synchronous_commit="on") as own:
         own.create_database("fragile")
         migrate(own, "fragile")
         place = Monitor(tmp_path_factory.mktemp("fragile"), own.conninfo("fragile"))

@@ -15,11 +15,11 @@ from django.views.decorators.http import require_http_methods
 
 from neutronflow.foundation.telemetry import get_logger
 from neutronflow.web.monitor.links import redeem, user_of_link
+from neutronflow.web.monitor.settings import MONITOR
 
 log = get_logger(__name__)
 
 _WINDOW_S = 300.0
-_MAX_FAILURES = 10
 _MAX_REMEMBERED = 10_000
 
 
@@ -32,13 +32,13 @@ class Failures:
     def too_many(self, key: tuple[str, str]) -> bool:
         """Whether whoever this is has to wait."""
         recent = [moment for moment in self._times.get(key, []) if time.monotonic() - moment < _WINDOW_S]
-        return len(recent) >= _MAX_FAILURES
+        return len(recent) >= MONITOR.login_failures
 
     def note(self, key: tuple[str, str]) -> None:
         """One more."""
         if key not in self._times and len(self._times) >= _MAX_REMEMBERED:
             del self._times[next(iter(self._times))]
-        self._times[key] = [*self._times.get(key, [])[-_MAX_FAILURES:], time.monotonic()]
+        self._times[key] = [*self._times.get(key, [])[-MONITOR.login_failures :], time.monotonic()]
 
 
 FAILURES = Failures()
