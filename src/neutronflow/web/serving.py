@@ -41,6 +41,12 @@ class DatabaseAway(NeutronflowError):
     code = "database-away"
 
 
+class MigrationFailed(NeutronflowError):
+    """The database cannot be brought to this version's schema: {detail}."""
+
+    code = "migration-failed"
+
+
 def django_database(settings: Settings, role: str, **options: object) -> dict[str, object]:
     """An entry of DATABASES: through psycopg's pool, as each request may run in a thread of its own."""
     return {
@@ -72,10 +78,15 @@ def prepare_django(module: str) -> None:
 
 
 def migrate() -> int:
-    """Apply the migrations of the service whose settings are loaded."""
+    """Apply the migrations of the service whose settings are loaded. Raises :class:`MigrationFailed`."""
     from django.core.management import call_command
+    from django.db.migrations.exceptions import MigrationSchemaMissing
+    from django.db.utils import DatabaseError
 
-    call_command("migrate", verbosity=1, interactive=False, stdout=sys.stderr)
+    try:
+        call_command("migrate", verbosity=1, interactive=False, stdout=sys.stderr)
+    except (DatabaseError, MigrationSchemaMissing) as error:
+        raise MigrationFailed(detail=str(error).strip().split("\n")[0]) from error
     return 0
 
 
