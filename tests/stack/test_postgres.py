@@ -23,7 +23,6 @@ from neutronflow.stack.postgres import EmbeddedPostgres
 from neutronflow.store.dsn import dsn
 from tests.support.postgres import free_port
 
-
 #: As it is; in this module the server's programs are copies in a closed home.
 PROGRAMS = postgres.programs
 
