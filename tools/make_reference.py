@@ -6,10 +6,10 @@ Usage: python tools/make_reference.py [--check]
 from __future__ import annotations
 
 import argparse
+import ast
 import importlib
 import inspect
 import json
-import pkgutil
 import re
 import sys
 from collections.abc import Iterator
@@ -20,12 +20,9 @@ import msgspec
 import neutronflow
 from neutronflow.cli import COMMANDS
 from neutronflow.foundation.config import PORTS
-from neutronflow.foundation.errors import NeutronflowError
 from neutronflow.stack.show_config import SECTIONS
 
 FOLDER = Path(__file__).parents[1] / "docs" / "reference"
-#: These need a running Django, and define no errors but through modules that do not.
-_NOT_IMPORTED = re.compile(r"(migrations|\.models|\.settings|\.urls|\.views|\.asgi|\.admin|\.forms|\.access|\.middleware|\.hub|/launch)")
 
 
 def commands() -> str:
@@ -36,7 +33,16 @@ def commands() -> str:
             prog=f"neutronflow {name}", formatter_class=lambda prog: argparse.HelpFormatter(prog, width=110)
         )
         importlib.import_module(module).configure(parser)
-        parts += [f"## {name}", "", f"{help_text[0].upper()}{help_text[1:]}.", "", "```", parser.format_help().strip(), "```", ""]
+        parts += [
+            f"## {name}",
+            "",
+            f"{help_text[0].upper()}{help_text[1:]}.",
+            "",
+            "```",
+            parser.format_help().strip(),
+            "```",
+            "",
+        ]
     return "\n".join(parts)
 
 
@@ -45,23 +51,36 @@ def settings() -> str:
     parts = [
         "# Settings",
         "",
-        "Made by `tools/make_reference.py`. Settings come from the TOML file that `NEUTRONFLOW_CONFIG` names and from the environment, "
-        "which wins: `NEUTRONFLOW_<SECTION>__<KEY>` (two underscores), for `core` also `NEUTRONFLOW_<KEY>`. "
+        "Made by `tools/make_reference.py`. Settings come from the TOML file that `NEUTRONFLOW_CONFIG` names and from "
+        "the environment, which wins: `NEUTRONFLOW_<SECTION>__<KEY>` (two underscores), for `core` also `NEUTRONFLOW_<KEY>`. "
         "`neutronflow config` prints those in force.",
         "",
-        "Secrets are no settings: they come from `NEUTRONFLOW_SECRET_<NAME>` or from files in `<data_dir>/secrets`, which `up` makes.",
+        "Secrets are no settings: they come from `NEUTRONFLOW_SECRET_<NAME>` or from files in `<data_dir>/secrets`, which "
+        "`up` makes.",
         "",
     ]
     for section, where in SECTIONS.items():
         module, struct = where.split(":")
         kind = getattr(importlib.import_module(module), struct)
-        parts += [f"## [{section}]", "", (kind.__doc__ or "").strip().split("\n")[0], "", "| key | default | meaning |", "|---|---|---|"]
+        parts += [
+            f"## [{section}]",
+            "",
+            (kind.__doc__ or "").strip().split("\n")[0],
+            "",
+            "| key | default | meaning |",
+            "|---|---|---|",
+        ]
         comments = _comments(kind)
         for field in msgspec.structs.fields(kind):
             default = field.default if field.default is not msgspec.NODEFAULT else "(required)"
             parts.append(f"| `{field.name}` | `{_shown(default)}` | {comments.get(field.name, '')} |")
         parts.append("")
-    parts += ["## [facilities.NAME]", "", "See [how to add an instrument or a facility](../how-to/add-an-instrument.md).", ""]
+    parts += [
+        "## [facilities.NAME]",
+        "",
+        "See [how to add an instrument or a facility](../how-to/add-an-instrument.md).",
+        "",
+    ]
     parts += ["## Ports", "", "`port_offset` is added to each.", "", "| name | port |", "|---|---|"]
     parts += [f"| {name} | {port} |" for name, port in PORTS.items()]
     return "\n".join([*parts, ""])
@@ -72,30 +91,26 @@ def errors() -> str:
     parts = [
         "# Errors",
         "",
-        "Made by `tools/make_reference.py`. Each error has a stable code, which logs, dead letters and tests refer to, and a sentence.",
+        "Made by `tools/make_reference.py`. Each error has a stable code, which logs, dead letters and tests refer to, and "
+        "a sentence.",
         "",
         "| code | sentence |",
         "|---|---|",
     ]
-    found = {error.code: " ".join((error.__doc__ or "").split()) for error in _error_classes(NeutronflowError)}
-    parts += [f"| `{code}` | {sentence.replace('|', '&#124;')} |" for code, sentence in sorted(found.items())]
+    found = sorted(set(_error_sentences()))
+    parts += [f"| `{code}` | {sentence.replace('|', '&#124;')} |" for code, sentence in found]
     return "\n".join([*parts, ""])
 
 
-def _error_classes(base: type[NeutronflowError]) -> Iterator[type[NeutronflowError]]:
-    for name in _modules():
-        importlib.import_module(name)
-    waiting = [base]
-    while waiting:
-        kind = waiting.pop()
-        if kind.__module__.startswith("neutronflow"):
-            yield kind
-        waiting += kind.__subclasses__()
-
-
-def _modules() -> list[str]:
-    found = pkgutil.walk_packages(neutronflow.__path__, "neutronflow.")
-    return [info.name for info in found if not _NOT_IMPORTED.search(info.name) and ".scripts" not in info.name]
+def _error_sentences() -> Iterator[tuple[str, str]]:
+    """(code, sentence) of every error class: one with a docstring and a ``code``. Read, not imported."""
+    for path in sorted(Path(neutronflow.__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef) and (sentence := ast.get_docstring(node)):
+                for part in node.body:
+                    match part:
+                        case ast.Assign(targets=[ast.Name(id="code")], value=ast.Constant(value=str(code))):
+                            yield code, " ".join(sentence.split())
 
 
 def _comments(kind: type) -> dict[str, str]:

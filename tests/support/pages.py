@@ -94,7 +94,7 @@ class Monitor(Services):
         """An attempt of a step."""
         began = datetime.now().astimezone() - timedelta(seconds=ago_s)
         started = began + timedelta(seconds=2) if state in ("started", "complete", "failed") else None
-        ended = began + timedelta(seconds=more.get("work_s", 8)) if state in ("complete", "failed") else None
+        ended = began + timedelta(seconds=more.get("work_s", 8)) if state in ("complete", "failed", "skipped") else None
         self.sql_do(
             "INSERT INTO step (run_id, name, attempt, cycle, state, state_since, queued_at, started_at, ended_at, agent, error)"
             " VALUES (%s, %s, %s, 1, %s, %s, %s, %s, %s, %s, %s)",
@@ -103,7 +103,7 @@ class Monitor(Services):
             attempt,
             state,
             ended or started or began,
-            None if state == "waiting" else began,
+            None if state in ("waiting", "skipped") else began,
             started,
             ended,
             more.get("agent", "autoreducer1" if started else ""),

@@ -10,7 +10,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -25,7 +24,7 @@ from neutronflow.processing.reduction.shipped import install_shipped_scripts
 from neutronflow.stack.datadir import DataDirectory
 from neutronflow.stack.errors import PortTaken
 from neutronflow.stack.output import Output
-from neutronflow.stack.postgres import EmbeddedPostgres
+from neutronflow.stack.postgres import EmbeddedPostgres, launched
 from neutronflow.stack.services import Service, stack_services
 from neutronflow.stack.supervisor import Supervisor
 from neutronflow.store.settings import DatabaseSettings
@@ -78,7 +77,7 @@ async def _supervise(
         if starting.done():
             starting.result()
             prepared.touch(mode=0o600)
-            await asyncio.to_thread(_welcome, settings, time.monotonic() - began)
+            await _welcome(settings, time.monotonic() - began)
             supervising = asyncio.create_task(supervisor.wait())
             await asyncio.wait({supervising, stopped}, return_when=asyncio.FIRST_COMPLETED)
             if supervising.done():
@@ -145,12 +144,17 @@ def _own_name() -> str:
     return name if Path(sys.argv[0]).name == "neutronflow" and shutil.which("neutronflow") is None else "neutronflow"
 
 
-def _welcome(settings: Settings, seconds: float) -> None:
+async def _welcome(settings: Settings, seconds: float) -> None:
     """Say where the page is, with a link that logs in once."""
-    words = [sys.executable, "-m", "neutronflow.cli", "monitor", "--login-link"]
-    environ = {**os.environ, "NEUTRONFLOW_DATA_DIR": str(settings.data_dir)}
-    done = subprocess.run(words, env=environ, capture_output=True, text=True, check=False)
-    link = done.stdout.strip() or f"(no login link: {done.stderr.strip()})"
+    maker = await asyncio.create_subprocess_exec(
+        *launched([sys.executable, "-m", "neutronflow.cli", "monitor", "--login-link"]),
+        env={**os.environ, "NEUTRONFLOW_DATA_DIR": str(settings.data_dir)},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    told, complaint = await maker.communicate()
+    link = told.decode().strip() or f"(no login link: {complaint.decode().strip()})"
     print(
         f"\nNeutronflow is up ({seconds:.1f} s).\n"
         f"  page          http://{settings.core.bind}:{settings.port('monitor')}/\n"

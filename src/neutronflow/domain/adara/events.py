@@ -72,7 +72,7 @@ class EventBlock:
     say, or the beam monitors where a pulse has nothing else; ``tof_us`` (f4, µs) and ``pixel`` shape (events,), slot s
     owning ``[starts[s]:starts[s + 1]]``; ``index`` has shape (slots, pulses): events of the slot before each pulse, counted
     from the beginning of the run. ``undefined`` counts events of banks that were not registered. The same for beam
-    monitors, by their position in ``monitor_ids``. Events and indices are valid until the next block.
+    monitors, by their position in ``monitor_ids``. Events and indexes are valid until the next block.
     """
 
     pulse_id: npt.NDArray[np.uint64]

@@ -66,7 +66,9 @@ def _body(msg_type: int, **fields: str) -> bytes:
         "dest_id": "",
         "timestamp": str(int(time.time())),
     }
-    return msgspec.json.encode({**envelope, **fields})
+    # Names from a stream may hold bytes that are no UTF-8.
+    readable = {name: text.encode(errors="replace").decode() for name, text in fields.items()}
+    return msgspec.json.encode({**envelope, **readable})
 
 
 def _broadcast(run: RunKey, category: str, body: bytes) -> Outgoing:

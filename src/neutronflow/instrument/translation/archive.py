@@ -17,12 +17,12 @@ def publish(finished: Path, target: Path) -> Path | None:
     A file that stands there already is kept beside it as ``NAME.v1.EXT``, ``NAME.v2.EXT``, ...; gives back where, if so.
     Should the machine stop in between, the earlier file is still there, once or twice, and the next call sorts that out.
     """
-    _sync(finished)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    sync(finished)
+    _make_folder(target.parent)
     with _publishing:
         kept = _keep(target) if target.exists() else None
         finished.rename(target)
-        _sync(target.parent)
+        sync(target.parent)
     return kept
 
 
@@ -30,6 +30,35 @@ def version_name(target: Path, version: int) -> Path:
     """``HYS_1001.nxs.h5`` -> ``HYS_1001.v1.nxs.h5``."""
     stem, dot, extension = target.name.partition(".")
     return target.with_name(f"{stem}.v{version}{dot}{extension}")
+
+
+def set_aside(unfinished: Path, folder: Path, report: str, most: int) -> None:
+    """Keep what became of a failed translation, with the reason beside it; of earlier ones the newest ``most - 1``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        unfinished.rename(folder / unfinished.name)
+    (folder / f"{unfinished.name}.json").write_text(report)
+    reports = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    for path in reports[: max(0, len(reports) - most)]:
+        path.with_suffix("").unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a directory, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a directory with all above it, each name on the disk."""
+    missing = [one for one in (folder, *folder.parents) if not one.is_dir()]
+    for one in reversed(missing):
+        one.mkdir(exist_ok=True)
+        sync(one.parent)
 
 
 def _keep(target: Path) -> Path:
@@ -43,21 +72,5 @@ def _keep(target: Path) -> Path:
                 return place
             version += 1
         else:
-            _sync(target.parent)
+            sync(target.parent)
             return place
-
-
-def set_aside(unfinished: Path, folder: Path, report: str) -> None:
-    """Keep what became of a failed translation, with the reason beside it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileNotFoundError):
-        unfinished.rename(folder / unfinished.name)
-    (folder / f"{unfinished.name}.json").write_text(report)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -94,8 +94,10 @@ class Assembler:
     block, a chunk of each column, and the values of its process variables, which are written at the end.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, file_name: str = "") -> None:
         self._path = path
+        #: What the file says that it is called: its later name, where that is known already.
+        self._file_name = file_name or path.name
         #: Its first ``_held`` bytes are those of the stream from ``_offset`` on.
         self._buffer = memoryview(bytearray(BLOCK_BYTES))
         self._held = 0
@@ -389,5 +391,5 @@ class Assembler:
             markers=self._markers,
             problems=self._problems,
         )
-        self._writer = NexusWriter(self._path, header, self._demultiplexer.bank_ids)
+        self._writer = NexusWriter(self._path, self._file_name, header, self._demultiplexer.bank_ids)
         return self._writer

@@ -1,6 +1,6 @@
 """The NeXus file of a run, written while its events arrive.
 
-The layout is that of the file the facility's programs and readers know; ``docs/reference/nexus.md`` describes it.
+The layout is that of the files that the facility's programs and readers know, group for group.
 """
 
 from __future__ import annotations
@@ -96,12 +96,12 @@ class _Events:
 class NexusWriter:
     """Writes one run's file. ``append`` what arrives, then ``finish``; or ``abandon``."""
 
-    def __init__(self, path: Path, header: Header, bank_ids: Sequence[int]) -> None:
+    def __init__(self, path: Path, file_name: str, header: Header, bank_ids: Sequence[int]) -> None:
         self._file = h5py.File(path, "w", libver=("earliest", "v110"))
         self._header = header
         hdf5.put_attribute(self._file, "NeXus_version", NEXUS_VERSION)
         hdf5.put_attribute(self._file, "HDF5_Version", h5py.version.hdf5_version)
-        hdf5.put_attribute(self._file, "file_name", path.name)
+        hdf5.put_attribute(self._file, "file_name", file_name)
         hdf5.put_attribute(self._file, "file_time", datetime.now(UTC).isoformat(timespec="seconds"))
         self._entry = hdf5.make_group(self._file, "entry", "NXentry")
         self._logs = hdf5.make_group(self._entry, "DASlogs", "NXcollection")

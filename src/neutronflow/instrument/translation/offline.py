@@ -15,9 +15,7 @@ from neutronflow.foundation.errors import NeutronflowError
 from neutronflow.instrument.translation.compiled import use_cache
 
 if TYPE_CHECKING:
-    from neutronflow.instrument.translation.assembler import Translated
-
-_READ_BYTES = 8 << 20
+    from neutronflow.instrument.translation.assembler import Assembler, Translated
 
 
 class TranslationFailed(NeutronflowError):
@@ -49,34 +47,48 @@ def run(args: argparse.Namespace) -> int:
     partial = args.output.with_name(f"{args.output.name.removesuffix('.nxs.h5')}.partial.nxs.h5")
     started = time.monotonic()
     try:
-        translated = _translate(args.file, partial, show=sys.stderr.isatty() and not args.json)
+        translated = _translate(args, partial)
     except (NeutronflowError, OSError, RuntimeError) as error:
-        if not args.keep_partial:
-            partial.unlink(missing_ok=True)
         detail = error if isinstance(error, NeutronflowError) else f"{error}."
         print(f"neutronflow translate: {TranslationFailed(file=args.file, detail=detail)}", file=sys.stderr)
         return 1
-    partial.replace(args.output)
     _tell(translated, args.output, time.monotonic() - started, as_json=args.json)
     return 0
 
 
-def _translate(source: Path, partial: Path, *, show: bool) -> Translated:
+def _translate(args: argparse.Namespace, partial: Path) -> Translated:
     from neutronflow.instrument.translation.assembler import Assembler
 
-    assembler = Assembler(partial)
+    assembler = Assembler(partial, args.output.name)
     try:
-        with open(0, "rb", closefd=False) if str(source) == "-" else source.open("rb") as stream:
-            size = os.fstat(stream.fileno()).st_size or 1
-            while data := stream.read(_READ_BYTES):
-                assembler.feed(data)
-                if show:
-                    print(f"\r{100 * assembler.offset // size:3d} %", end="", file=sys.stderr)
-        if show:
-            print("\r     \r", end="", file=sys.stderr)
-        return assembler.finish()
+        _feed(args.file, assembler, show=sys.stderr.isatty() and not args.json)
+        translated = assembler.finish()
+        partial.replace(args.output)
+    except NeutronflowError as error:
+        if args.keep_partial:
+            assembler.salvage(str(error))
+        raise
     finally:
+        # Also where the person at the keyboard ends it.
         assembler.abandon()
+        if not args.keep_partial:
+            partial.unlink(missing_ok=True)
+    return translated
+
+
+def _feed(source: Path, assembler: Assembler, *, show: bool) -> None:
+    from_input = str(source) == "-"
+    with open(0, "rb", buffering=0, closefd=False) if from_input else source.open("rb", buffering=0) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        shown = -1
+        while count := stream.readinto(assembler.space()):
+            assembler.received(count)
+            percent = 100 * assembler.offset // size if size else 0
+            if show and percent != shown:
+                shown = percent
+                print(f"\r{percent:3d} %", end="", file=sys.stderr, flush=True)
+    if show:
+        print("\r     \r", end="", file=sys.stderr)
 
 
 def _tell(translated: Translated, output: Path, seconds: float, *, as_json: bool) -> None:

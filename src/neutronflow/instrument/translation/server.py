@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import itertools
 import json
+import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -44,10 +46,26 @@ class SenderSilent(NeutronflowError):
     code = "sender-silent"
 
 
+class SenderLost(NeutronflowError):
+    """The connection was lost {offset} bytes into the stream: {detail}."""
+
+    code = "sender-lost"
+
+
 class DiskTrouble(NeutronflowError):
     """The file cannot be written: {detail}."""
 
     code = "disk-trouble"
+
+
+class TranslatorFault(NeutronflowError):
+    """The translator has a fault that this stream brings to light ({detail}); its log says more."""
+
+    code = "translator-fault"
+
+
+#: What may be gone when the same stream is sent again.
+_PASSING = (SenderSilent, SenderLost, DiskTrouble)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +77,32 @@ class Answer:
 
 
 class TranslationServer:
-    """Accepts streams and translates each in threads of its own, several at a time."""
+    """Accepts streams and translates each in threads of its own, several at a time.
+
+    Unfinished files lie in ``work_dir``, which is this server's alone, those of failed translations in ``failed_dir``; both
+    are on the archive's file system.
+    """
 
     def __init__(
-        self, facilities: Facilities, settings: TranslatorSettings, session: Session, outbox: Outbox, work_dir: Path
+        self,
+        facilities: Facilities,
+        settings: TranslatorSettings,
+        session: Session,
+        outbox: Outbox,
+        *,
+        work_dir: Path,
+        failed_dir: Path,
     ) -> None:
         self._facilities = facilities
         self._settings = settings
         self._session = session
         self._outbox = outbox
         self._work_dir = work_dir
+        self._failed_dir = failed_dir
         self._slots = asyncio.Semaphore(settings.max_runs)
         self._numbers = itertools.count(1)
-        self.translated = 0
-        self.failed = 0
+        #: Connections whose run has come wholly, but is not answered yet.
+        self._finishing: set[asyncio.Task[None]] = set()
 
     def clean(self) -> int:
         """Remove what a killed translator has left behind; how many files that were."""
@@ -82,12 +112,18 @@ class TranslationServer:
             path.unlink()
         return len(stale)
 
+    async def settle(self, seconds: float) -> None:
+        """Wait until the runs that have come wholly are published and answered, but not longer than this."""
+        if self._finishing:
+            await asyncio.wait(self._finishing, timeout=seconds)
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, from its first byte to the answer."""
         try:
             async with self._slots:
                 answer = await self._translate(reader)
-            await self._answer(reader, writer, answer)
+            if answer is not None:
+                await self._answer(reader, writer, answer)
         except OSError as error:
             log.warning("sender_gone", detail=str(error))
         finally:
@@ -95,24 +131,38 @@ class TranslationServer:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 
-    async def _translate(self, reader: asyncio.StreamReader) -> Answer:
-        path = self._work_dir / f"{int(time.time() * 1000)}-{next(self._numbers)}.nxs.h5"
+    async def _translate(self, reader: asyncio.StreamReader) -> Answer | None:
+        """Translate what comes; None where nothing at all came (somebody looked whether the port is open)."""
+        path = self._work_dir / f"{int(time.time() * 1000)}-{os.getpid()}-{next(self._numbers)}.nxs.h5"
         assembler = Assembler(path)
         beat = asyncio.create_task(self._announce(assembler))
         try:
-            return await self._receive(reader, assembler, path)
+            if not await self._receive(reader, assembler):
+                return None
+            self._note_finishing()
+            translated = await asyncio.to_thread(assembler.finish)
+            return await asyncio.to_thread(self._publish, translated, path)
         except NeutronflowError as error:
-            status = _TRANSIENT if isinstance(error, SenderSilent | DiskTrouble) else _PERMANENT
-            return await self._give_up(assembler, path, status, error)
+            return await self._give_up(assembler, path, error)
         except (OSError, RuntimeError, MemoryError) as error:
-            # What h5py raises where the disk is full depends on where it notices. A lost connection is one, too.
-            return await self._give_up(assembler, path, _TRANSIENT, DiskTrouble(detail=error))
+            # What h5py raises where the disk is full depends on where it notices.
+            return await self._give_up(assembler, path, DiskTrouble(detail=error))
+        except Exception as error:
+            # The one boundary: a stream that brings a fault of ours to light stops no other stream.
+            log.exception("translator_fault", stream_bytes=assembler.offset)
+            return await self._give_up(assembler, path, TranslatorFault(detail=f"{type(error).__name__}: {error}"))
         finally:
             beat.cancel()
 
-    async def _receive(self, reader: asyncio.StreamReader, assembler: Assembler, path: Path) -> Answer:
-        worked = time.monotonic()
-        last_data = worked
+    def _note_finishing(self) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            self._finishing.add(task)
+            task.add_done_callback(self._finishing.discard)
+
+    async def _receive(self, reader: asyncio.StreamReader, assembler: Assembler) -> bool:
+        """Take the stream, up to its end or DATA_DONE; False where not one byte came."""
+        last_data = worked = time.monotonic()
         while not assembler.data_done:
             try:
                 async with asyncio.timeout(_PAUSE_S):
@@ -123,6 +173,8 @@ class TranslationServer:
                 if worked - last_data > self._settings.idle_timeout_s:
                     raise SenderSilent(seconds=self._settings.idle_timeout_s, offset=assembler.offset) from None
                 continue
+            except OSError as error:
+                raise SenderLost(offset=assembler.offset, detail=error) from error
             if not data:
                 break
             last_data = time.monotonic()
@@ -130,17 +182,15 @@ class TranslationServer:
             if last_data - worked > _AT_LEAST_EVERY_S:
                 await asyncio.to_thread(assembler.flush)
                 worked = last_data
-        translated = await asyncio.to_thread(assembler.finish)
-        return await asyncio.to_thread(self._publish, translated, path)
+        return assembler.offset > 0
 
     def _publish(self, translated: Translated, path: Path) -> Answer:
         """Put the file into the archive, then the message into the outbox: only then is the sender told."""
         run, experiment = self._identify(translated)
         target = self._facilities.nexus_file(run, experiment)
         kept = publish(path, target)
-        self._outbox.add(announcements.data_ready(run, experiment, str(target)))
-        self._outbox.add(announcements.finished(run, experiment, str(target)))
-        self.translated += 1
+        told = (announcements.data_ready, announcements.finished)
+        self._outbox.add(*(message(run, experiment, str(target)) for message in told))
         log.info(
             "run_translated",
             run=str(run),
@@ -159,19 +209,31 @@ class TranslationServer:
         run = self._facilities.run_key(translated.facility, translated.beamline.short_name, translated.run_number)
         return run, self._facilities.experiment(run.facility, translated.experiment)
 
-    async def _give_up(self, assembler: Assembler, path: Path, status: int, error: NeutronflowError) -> Answer:
-        self.failed += 1
-        assembler.abandon()
-        reason = f"{assembler.identity}: {error}"
+    async def _give_up(self, assembler: Assembler, path: Path, error: NeutronflowError) -> Answer:
+        status = _TRANSIENT if isinstance(error, _PASSING) else _PERMANENT
+        reason = f"{assembler.identity} - {error}"
         log.warning("translation_failed", code=error.code, reason=reason, stream_bytes=assembler.offset)
         report = {"code": error.code, "reason": reason, "stream_bytes": assembler.offset, "at": time.time()}
-        with contextlib.suppress(OSError):
-            set_aside(path, self._work_dir / "failed", json.dumps(report))
+        await asyncio.to_thread(self._set_aside, assembler, path, report)
         run = self._run_of(assembler)
         if run is not None:
             experiment = assembler.description.text("proposal_id") if assembler.description else ""
             await self._session.send_nowait(announcements.failed(run, experiment, status, reason))
         return Answer(status, reason)
+
+    def _set_aside(self, assembler: Assembler, path: Path, report: Mapping[str, object]) -> None:
+        """Complete the file as far as it goes, and keep it with the report."""
+        try:
+            assembler.salvage(str(report["reason"]))
+        except Exception as error:  # noqa: BLE001 - part of the same boundary: whatever failed once may fail again
+            log.warning("not_salvaged", detail=str(error))
+        assembler.abandon()
+        try:
+            set_aside(path, self._failed_dir, json.dumps(report), self._settings.keep_failed)
+        except OSError as error:
+            log.warning("not_set_aside", file=path.name, detail=str(error))
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
 
     async def _announce(self, assembler: Assembler) -> None:
         """Tell that a translation has begun, once it is known of which run, and that it goes on."""
@@ -197,7 +259,7 @@ class TranslationServer:
         seconds, fraction = divmod(time.time() - EPICS_EPOCH_UNIX, 1.0)
         stamp = (int(seconds), int(fraction * 1e9))
         writer.write(encode(TranslationComplete(answer.status, answer.reason), *stamp))
-        writer.write(encode(Empty(data_done=False), *stamp))
+        writer.write(encode(Empty(data_done=False), 0, 0))
         await writer.drain()
         writer.write_eof()
         with contextlib.suppress(TimeoutError):

@@ -7,6 +7,7 @@ import asyncio
 import os
 import signal
 import socket
+from typing import TYPE_CHECKING
 
 from neutronflow.domain.facility import facilities
 from neutronflow.foundation.broker.session import Session
@@ -17,7 +18,13 @@ from neutronflow.instrument.translation.compiled import use_cache
 from neutronflow.instrument.translation.outbox import Outbox
 from neutronflow.instrument.translation.settings import TranslatorSettings
 
+if TYPE_CHECKING:
+    from neutronflow.instrument.translation.server import TranslationServer
+
 log = get_logger(__name__)
+
+#: At the end, runs that have come wholly get so long to be published; the rest is sent again by their senders.
+_SETTLE_S = 3.0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -48,19 +55,37 @@ async def _serve(settings: Settings) -> None:
     await asyncio.to_thread(warm)
     async with Session.from_settings(settings, user="translator") as session:
         outbox = Outbox(settings.data_dir / "translator" / "outbox")
-        work_dir = settings.archive_root / ".translating" / f"{socket.gethostname()}-{port}"
-        translator = TranslationServer(known, own, session, outbox, work_dir)
+        unfinished = settings.archive_root / ".translating"
+        translator = TranslationServer(
+            known,
+            own,
+            session,
+            outbox,
+            work_dir=unfinished / f"{socket.gethostname()}-{port}",
+            failed_dir=unfinished / "failed",
+        )
+        server = await _listen(translator, settings.core.bind, port)
+        # Only now: whoever has the port owns the files below.
         stale = translator.clean()
-        try:
-            server = await asyncio.start_server(translator.serve, settings.core.bind, port, limit=4 << 20)
-        except OSError as error:
-            raise PortInUse(
-                service="translator", where=f"{settings.core.bind}:{port}", detail=os.strerror(error.errno or 0)
-            ) from error
-        await session.connected()
+        await server.start_serving()
         publishing = asyncio.create_task(outbox.publish_forever(session))
-        notify_ready("waiting for runs")
-        log.info("translator_ready", port=port, archive=str(settings.archive_root), stale_files=stale)
+        ready = asyncio.create_task(_say_ready(session, port, str(settings.archive_root), stale))
         await stop.wait()
         server.close()
+        await translator.settle(_SETTLE_S)
+        ready.cancel()
         publishing.cancel()
+
+
+async def _listen(translator: TranslationServer, host: str, port: int) -> asyncio.Server:
+    try:
+        return await asyncio.start_server(translator.serve, host, port, limit=4 << 20, start_serving=False)
+    except OSError as error:
+        raise PortInUse(service="translator", where=f"{host}:{port}", detail=os.strerror(error.errno or 0)) from error
+
+
+async def _say_ready(session: Session, port: int, archive: str, stale: int) -> None:
+    """Runs are taken without a broker, too; ready is what can also tell of them."""
+    await session.connected()
+    notify_ready("waiting for runs")
+    log.info("translator_ready", port=port, archive=archive, stale_files=stale)

@@ -13,3 +13,5 @@ class TranslatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     #: A sender that is silent for so long is given up.
     idle_timeout_s: float = 300.0
     heartbeat_s: float = 5.0
+    #: Failed translations kept for inspection, below the archive's ``.translating``; of more, the oldest go.
+    keep_failed: int = 20

@@ -47,7 +47,7 @@ def with_assets(application: Application) -> Application:
     server = WhiteNoise(_not_found, max_age=_YEAR_S, charset="utf-8", add_headers_function=_headers)
     for name, path in files().items():
         server.add_file_to_dictionary(f"{PREFIX}{name}", str(path))
-    static: Any = WsgiToAsgi(server)
+    static: Any = WsgiToAsgi(server)  # type: ignore[no-untyped-call]
 
     async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith(PREFIX):

@@ -49,7 +49,7 @@ class DatabaseBoundary(MiddlewareMixin):
 class ServiceUser(AnonymousUser):
     """A program of the stack that holds the service token; it may read."""
 
-    username = "service"
+    username = "service"  # type: ignore[assignment]
 
     @property
     def is_authenticated(self) -> bool:  # type: ignore[override]
@@ -79,7 +79,9 @@ class ServiceToken(MiddlewareMixin):
 class LoginRequired(LoginRequiredMiddleware):
     """Everything needs a login, but for views marked otherwise."""
 
-    def handle_no_permission(self, request: HttpRequest, view_func: Any) -> HttpResponseBase:
+    def handle_no_permission(  # type: ignore[override]
+        self, request: HttpRequest, view_func: Any
+    ) -> HttpResponseBase:
         """People go to the login page; programs and scripts of pages get 401."""
         if request.path.startswith(("/api/", "/events")) or request.headers.get("HX-Request"):
             return JsonResponse({"error": "Log in first."}, status=401)

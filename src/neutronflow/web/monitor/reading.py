@@ -204,6 +204,11 @@ class RunView:
     more_events: bool
 
     @property
+    def has_logs(self) -> bool:
+        """Whether a current attempt has left a log."""
+        return any(step.report is not None and getattr(step.report, "log_bytes", 0) for step in self.steps)
+
+    @property
     def name(self) -> str:
         """``FACILITY/INSTRUMENT/NUMBER``."""
         return f"{self.run.instrument}/{self.run.run_number}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -109,9 +110,9 @@ def _reported_file(facility: str, name: str, number: int, file_name: str) -> tup
 
 async def _chunks(path: Path, size: int) -> AsyncIterator[bytes]:
     """The first ``size`` bytes of a file, also where it grows meanwhile."""
-    with await sync_to_async(path.open, thread_sensitive=False)("rb") as stream:
+    with path.open("rb") as stream:
         while size > 0:
-            data = await sync_to_async(stream.read, thread_sensitive=False)(min(_CHUNK, size))
+            data = await asyncio.to_thread(stream.read, min(_CHUNK, size))
             if not data:
                 return
             size -= len(data)

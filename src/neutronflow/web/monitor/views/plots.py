@@ -132,12 +132,11 @@ async def catalog_facts(request: HttpRequest, facility: str, name: str, number: 
             answer = await client.get(f"{CATALOG_URL}/api/datafiles", params=query, headers=headers)
         answer.raise_for_status()
         found = answer.json()
-        entry = found[-1]["metadata"]["entry"] if found else {}
+        newest = found[-1]["metadata"]["entry"] if found else {}
+        entry = newest if isinstance(newest, Mapping) else {}
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
         log.warning("catalog_unreachable", url=CATALOG_URL, detail=str(error) or type(error).__name__)
         problem = "The catalog does not answer just now."
-    if not isinstance(entry, Mapping):
-        entry = {}
     return render(request, "monitor/_catalog.html", {"facts": _facts(entry), "problem": problem})
 
 

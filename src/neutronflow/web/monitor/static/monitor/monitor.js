@@ -91,6 +91,11 @@
     age();
     toLine();
   });
+  // What a log of a failure has to say stands at its end.
+  document.addEventListener("htmx:afterSwap", (event) => {
+    const lines = event.target.closest("details[data-failed]") && $(".lines", event.target);
+    if (lines && !location.hash.includes("-L")) lines.scrollTop = lines.scrollHeight;
+  });
   document.addEventListener("htmx:responseError", (event) => {
     if (event.detail.xhr.status === 401) location.reload();
   });
@@ -123,7 +128,9 @@
   // --- logs: a line has an address -----------------------------------------------------------------------------
   let sought = "";
   function toLine() {
-    const hash = location.hash.slice(1), found = /^([a-z_]+)-L(\d+)$/.exec(hash);
+    const hash = location.hash.slice(1), log = document.getElementById(hash);
+    if (log && log.matches("details.log")) log.open = true;
+    const found = /^([a-z_]+)-L(\d+)$/.exec(hash);
     if (!found || sought === hash) return;
     const line = document.getElementById(hash);
     if (line) {
