@@ -42,6 +42,7 @@ class Monitor(Services):
         return f"http://127.0.0.1:{self.settings.port('monitor')}{path}"
 
     def login_link(self) -> str:
+        """A fresh link, as the command prints it."""
         words = [sys.executable, "-m", "neutronflow.cli", "monitor", "--login-link"]
         done = subprocess.run(words, env=self.environ, capture_output=True, text=True, check=True)
         return done.stdout.strip()
@@ -96,8 +97,8 @@ class Monitor(Services):
         started = began + timedelta(seconds=2) if state in ("started", "complete", "failed") else None
         ended = began + timedelta(seconds=more.get("work_s", 8)) if state in ("complete", "failed", "skipped") else None
         self.sql_do(
-            "INSERT INTO step (run_id, name, attempt, cycle, state, state_since, queued_at, started_at, ended_at, agent, error)"
-            " VALUES (%s, %s, %s, 1, %s, %s, %s, %s, %s, %s, %s)",
+            "INSERT INTO step (run_id, name, attempt, cycle, state, state_since, queued_at, started_at, ended_at, agent,"
+            " error) VALUES (%s, %s, %s, 1, %s, %s, %s, %s, %s, %s, %s)",
             run,
             name,
             attempt,
@@ -113,7 +114,8 @@ class Monitor(Services):
     def event(self, run: int, destination: str, outcome: str, **more: Any) -> None:
         """A line of the run's story."""
         self.sql_do(
-            "INSERT INTO event (run_id, destination, applied, outcome, information, error, attempt) VALUES (%s,%s,%s,%s,%s,%s,%s)",
+            "INSERT INTO event (run_id, destination, applied, outcome, information, error, attempt)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s)",
             run,
             destination,
             more.get("applied", True),
@@ -127,8 +129,8 @@ class Monitor(Services):
         """What an agent has told of an attempt; returns its id."""
         return int(
             self.sql(
-                "INSERT INTO job_report (run_id, step, attempt, agent, started_at, ended_at, exit_code, max_rss_bytes, log, files)"
-                " VALUES (%s, %s, %s, %s, now() - interval '8 s', now(), %s, 412000000, %s, %s) RETURNING id",
+                "INSERT INTO job_report (run_id, step, attempt, agent, started_at, ended_at, exit_code, max_rss_bytes,"
+                " log, files) VALUES (%s, %s, %s, %s, now() - interval '8 s', now(), %s, 412000000, %s, %s) RETURNING id",
                 run,
                 step,
                 more.get("attempt", 1),

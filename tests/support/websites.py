@@ -38,11 +38,18 @@ class Website(Services):
         super().__init__(folder, conninfo, **{**values, **changes})
         self.service = service
         self.url = f"http://127.0.0.1:{self.settings.port(service)}"
+        # One for all requests: each would otherwise read the certificates of the world.
+        self.http = httpx.Client(timeout=20, trust_env=False)
 
-    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run the service's command to its end."""
+    def command(self, *words: str, **changes: str | None) -> subprocess.CompletedProcess[str]:
+        """Run the service's command to its end, with changes to its environment (None: without it)."""
         command = [sys.executable, "-m", "neutronflow.cli", self.service, *words]
-        return subprocess.run(command, env=self.environ, capture_output=True, text=True, timeout=60, check=False)
+        environ = {name: value for name, value in {**self.environ, **changes}.items() if value is not None}
+        return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+
+    def end_all(self) -> None:
+        super().end_all()
+        self.http.close()
 
     def migrate(self) -> None:
         done = self.command("--migrate")
@@ -55,7 +62,7 @@ class Website(Services):
     def get(self, path: str, **options: Any) -> httpx.Response:
         """GET with the service token, unless other headers are given."""
         options.setdefault("headers", self.bearer())
-        return httpx.get(self.url + path, timeout=20, **options)
+        return self.http.get(self.url + path, **options)
 
     def raw(self, request: bytes, *, until_closed: bool = False) -> bytes:
         """Send bytes and return what comes back: all of it, or what the first read gives."""
@@ -92,7 +99,7 @@ class PlotSite(Website):
         if headers is None:
             headers = {} if form and "username" in form else self.upload_token(instrument, run)
         url = f"{self.url}/plots/{instrument}/{run}/upload_plot_data/"
-        return httpx.post(url, headers=dict(headers), files={"file": content}, data=dict(form or {}), timeout=30)
+        return self.http.post(url, headers=dict(headers), files={"file": content}, data=dict(form or {}))
 
     def login(self, **changes: str) -> dict[str, str]:
         """The form login of today's publishers."""

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import os
+import signal
 import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from types import FrameType
 from typing import Any, TypeAlias
 
 import uvicorn
 
 from neutronflow.foundation.config import Settings
-from neutronflow.foundation.errors import NeutronflowError, PortInUse
+from neutronflow.foundation.errors import ConfigurationError, NeutronflowError, PortInUse
 from neutronflow.foundation.telemetry import get_logger, notify_ready
 from neutronflow.store.dsn import connection_parts
 
@@ -28,6 +31,8 @@ Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 EarlyCheck: TypeAlias = Callable[[Scope], "tuple[int, str] | None"]
 
 _DATABASE_WITHIN_S = 60.0
+#: How long the rest of a refused request is read and forgotten.
+_LINGER_S = 3.0
 
 
 class DatabaseAway(NeutronflowError):
@@ -39,7 +44,7 @@ class DatabaseAway(NeutronflowError):
 def django_database(settings: Settings, role: str, **options: object) -> dict[str, object]:
     """An entry of DATABASES: through psycopg's pool, as each request may run in a thread of its own."""
     return {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": "neutronflow.web.database",
         **connection_parts(settings, role),
         "CONN_MAX_AGE": 0,
         "OPTIONS": {"pool": {"min_size": 1, "max_size": 8, "timeout": 5}, "connect_timeout": 5, **options},
@@ -49,6 +54,13 @@ def django_database(settings: Settings, role: str, **options: object) -> dict[st
 def allowed_hosts(settings: Settings, more: tuple[str, ...]) -> list[str]:
     """The host names under which a service answers."""
     return ["localhost", "127.0.0.1", "[::1]", settings.core.bind, *more]
+
+
+def require_secrets(settings: Settings, *names: str) -> None:
+    """Find out at the start, not at the first request, that a secret is missing (:class:`SecretMissing`) or empty."""
+    for name in names:
+        if not settings.secret(name):
+            raise ConfigurationError(where=f"secret '{name}'", detail="it is empty")
 
 
 def prepare_django(module: str) -> None:
@@ -109,6 +121,13 @@ def serve(application: Application, settings: Settings, service: str) -> int:
         )
     )
 
+    def end(_number: int, _frame: FrameType | None) -> None:
+        server.should_exit = True
+
+    # uvicorn has handlers of its own while it serves, and afterwards raises the signal once more: for these.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+
     async def run() -> None:
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
@@ -137,30 +156,58 @@ class LimitedBody:
             return
         refusal = self._early(scope) if self._early else None
         length = header(scope, "content-length")
-        if refusal is None and length.isdigit() and int(length) > self._max_bytes:
-            refusal = 413, f"The request is longer than {self._max_bytes} bytes."
+        if refusal is None and length.isdecimal() and int(length) > self._max_bytes:
+            refusal = self._too_long
+        if refusal is None:
+            body = _CountedBody(receive, self._max_bytes)
+            await self._application(scope, body.receive, send)
+            # Django takes the end of our patience for a client that went away, and answers nothing.
+            refusal = self._too_long if body.too_long else None
         if refusal is not None:
-            await _refuse(send, *refusal)
-            return
-        await self._application(scope, self._counted(receive), send)
+            await _refuse(scope, receive, send, *refusal)
 
-    def _counted(self, receive: Receive) -> Receive:
-        taken = 0
-
-        async def counted() -> Mapping[str, Any]:
-            nonlocal taken
-            message = await receive()
-            taken += len(message.get("body", b""))
-            # Without a content-length, all that can be done is to stop listening.
-            return message if taken <= self._max_bytes else {"type": "http.disconnect"}
-
-        return counted
+    @property
+    def _too_long(self) -> tuple[int, str]:
+        return 413, f"The request is longer than {self._max_bytes} bytes."
 
 
-async def _refuse(send: Send, status: int, sentence: str) -> None:
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+class _CountedBody:
+    """A request's body, which ends when it gets too long."""
+
+    def __init__(self, receive: Receive, max_bytes: int) -> None:
+        self._receive = receive
+        self._left = max_bytes
+        self.too_long = False
+
+    async def receive(self) -> Mapping[str, Any]:
+        message = await self._receive()
+        self._left -= len(message.get("body", b""))
+        if self._left < 0:
+            self.too_long = True
+            return {"type": "http.disconnect"}
+        return message
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, sentence: str) -> None:
+    body = sentence.encode()
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", str(len(body)).encode()),
+        (b"x-content-type-options", b"nosniff"),
+        (b"connection", b"close"),
+    ]
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": sentence.encode()})
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    # Closed at once, the connection of a client that sends all before it reads would be reset, and the answer lost.
+    # Who asked before sending (Expect) has nothing on its way.
+    if not header(scope, "expect"):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_S):
+                while (message := await receive())["type"] == "http.request" and message.get("more_body"):
+                    pass
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def header(scope: Scope, name: str) -> str:

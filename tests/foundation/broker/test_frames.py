@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import time
 
 import pytest
@@ -70,10 +71,8 @@ def test_a_malformed_frame_is_refused_and_the_good_one_before_it_is_not_lost(fau
 @settings(deadline=None)  # other tests may have the processor
 @given(st.binary(max_size=300), st.integers(1, 50))
 def test_any_bytes_give_frames_or_a_refusal(noise: bytes, piece: int) -> None:
-    try:
+    with contextlib.suppress(BadFrame):
         parsed(b"SEND\n" + noise, piece)
-    except BadFrame as error:
-        assert str(error)
 
 
 def test_line_ends_may_be_those_of_windows_and_heart_beats_are_skipped() -> None:

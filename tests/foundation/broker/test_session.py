@@ -43,7 +43,6 @@ async def until(condition: Callable[[], object], seconds: float = 15.0) -> None:
         await asyncio.sleep(0.005)
 
 
-
 def test_a_message_arrives_as_it_was_sent(broker: BrokerProcess) -> None:
     async def scenario() -> None:
         async with session_of(broker) as sender, session_of(broker, "agent") as receiver:

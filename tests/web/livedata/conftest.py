@@ -34,6 +34,7 @@ def plot() -> Callable[[str], bytes]:
     """A plot as publishers send it, with this text in it."""
 
     def content(text: str) -> bytes:
-        return f'<div><div id="a" class="plotly-graph-div"></div><script>Plotly.newPlot("a", [{text!r}])</script></div>'.encode()
+        script = f'<script>Plotly.newPlot("a", [{text!r}])</script>'
+        return f'<div><div id="a" class="plotly-graph-div"></div>{script}</div>'.encode()
 
     return content

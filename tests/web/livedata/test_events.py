@@ -43,7 +43,7 @@ class Listener:
 @contextlib.contextmanager
 def listening(site: PlotSite, headers: dict[str, str] | None = None, **more: str) -> Iterator[Listener]:
     headers = headers or site.token("plot-read", **EVERYTHING)
-    with httpx.stream("GET", f"{site.url}/plots/events", headers={**headers, **more}, timeout=10) as answer:
+    with site.http.stream("GET", f"{site.url}/plots/events", headers={**headers, **more}, timeout=10) as answer:
         assert answer.status_code == 200
         assert answer.headers["content-type"].startswith("text/event-stream")
         yield Listener(answer)
@@ -81,7 +81,7 @@ def test_a_listener_without_a_past_is_told_only_what_is_new(site: PlotSite, run:
 @pytest.mark.parametrize("last", ["²", "x", "", "-1", "9" * 40, "1; DROP TABLE plot"])
 def test_a_last_event_that_cannot_be_does_no_harm(site: PlotSite, run: int, last: str) -> None:
     headers = {**site.bearer(), "Last-Event-ID": last.encode("latin-1")}
-    with httpx.stream("GET", f"{site.url}/plots/events", headers=headers, timeout=10) as answer:
+    with site.http.stream("GET", f"{site.url}/plots/events", headers=headers, timeout=10) as answer:
         assert answer.status_code == 200
         listener = Listener(answer)
         site.upload("HYS", run, DIV)

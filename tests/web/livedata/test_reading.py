@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 from collections.abc import Callable
 
-import httpx
 import pytest
 
 from tests.support.websites import PlotSite
@@ -40,7 +39,7 @@ def test_stored_plots_are_confined_wherever_they_are_opened(site: PlotSite, show
 
 def test_a_head_tells_the_same_without_the_plot(site: PlotSite, shown: str) -> None:
     whole = site.get(shown, headers={**site.bearer(), "Accept-Encoding": "identity"})
-    head = httpx.head(site.url + shown, headers={**site.bearer(), "Accept-Encoding": "identity"}, timeout=20)
+    head = site.http.head(site.url + shown, headers={**site.bearer(), "Accept-Encoding": "identity"})
     assert (head.status_code, head.content) == (200, b"")
     for name in ("content-length", "etag", "content-type"):
         assert head.headers[name] == whole.headers[name]
@@ -66,7 +65,7 @@ def test_a_plot_is_compressed_when_the_client_can_read_that(site: PlotSite, run:
     content = b"<div>" + b"1,2,3," * 5000 + b"</div>"
     site.upload("HYS", run, content)
     path = f"{site.url}/plots/hys/{run}/update/html/"
-    with httpx.stream("GET", path, headers={**site.bearer(), "Accept-Encoding": "gzip"}, timeout=20) as answer:
+    with site.http.stream("GET", path, headers={**site.bearer(), "Accept-Encoding": "gzip"}) as answer:
         body = b"".join(answer.iter_raw())
     assert answer.headers["content-encoding"] == "gzip"
     assert answer.headers["content-length"] == str(len(body))
@@ -128,9 +127,7 @@ def test_all_others_are_refused(site: PlotSite, shown: str, run: int) -> None:
 
 
 def test_a_refused_reader_learns_nothing_of_which_plots_exist(site: PlotSite, shown: str, run: int) -> None:
-    there, not_there = (
-        site.get(path, headers={}) for path in (shown, f"/plots/hys/{run + 500_000}/update/html/")
-    )
+    there, not_there = (site.get(path, headers={}) for path in (shown, f"/plots/hys/{run + 500_000}/update/html/"))
     assert (there.status_code, there.content) == (not_there.status_code, not_there.content)
 
 
@@ -177,7 +174,9 @@ def test_json_and_html_are_kept_apart_and_the_newest_decides(site: PlotSite, run
     assert site.get(f"/plots/hys/{run}/update/html/").status_code == 404
 
 
-def test_only_the_monitors_pages_may_fetch_plots_from_a_browser(site: PlotSite, shown: str) -> None:
+def test_only_the_monitors_pages_may_fetch_plots_from_a_browser(site: PlotSite, run: int, plot: Plot) -> None:
+    site.upload("HYS", run, plot("long enough to be compressed" * 100))
+    shown = f"/plots/hys/{run}/update/html/"
     ours = site.get(shown, headers={**site.bearer(), "Origin": "https://monitor.example", "Accept-Encoding": "gzip"})
     assert ours.headers["access-control-allow-origin"] == "https://monitor.example"
     assert {"origin", "accept-encoding"} <= {part.strip().lower() for part in ours.headers["vary"].split(",")}
@@ -190,11 +189,11 @@ def test_only_the_monitors_pages_may_fetch_plots_from_a_browser(site: PlotSite, 
 
 def test_a_browser_may_ask_first(site: PlotSite, shown: str) -> None:
     asking = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "authorization"}
-    answer = httpx.options(site.url + shown, headers={"Origin": "https://monitor.example", **asking}, timeout=20)
+    answer = site.http.options(site.url + shown, headers={"Origin": "https://monitor.example", **asking})
     assert answer.is_success
     assert answer.headers["access-control-allow-origin"] == "https://monitor.example"
     assert "authorization" in answer.headers["access-control-allow-headers"].lower()
-    other = httpx.options(site.url + shown, headers={"Origin": "https://evil.example", **asking}, timeout=20)
+    other = site.http.options(site.url + shown, headers={"Origin": "https://evil.example", **asking})
     assert "access-control-allow-origin" not in other.headers
 
 
@@ -205,7 +204,7 @@ def test_a_host_name_that_is_not_ours_is_refused(site: PlotSite, shown: str) -> 
 
 def test_reading_by_another_method_is_refused(site: PlotSite, shown: str) -> None:
     for method in ("POST", "PUT", "DELETE", "PATCH", "TRACE"):
-        assert httpx.request(method, site.url + shown, headers=site.bearer(), timeout=20).status_code == 405
+        assert site.http.request(method, site.url + shown, headers=site.bearer()).status_code == 405
 
 
 def test_what_is_no_request_does_no_harm(site: PlotSite, shown: str) -> None:

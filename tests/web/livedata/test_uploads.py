@@ -61,14 +61,14 @@ def test_tokens_for_something_else_are_refused(site: PlotSite, run: int) -> None
         site.bearer("livedata-tokens"),
         {"Authorization": valid[:-2]},
         {"Authorization": f"Bearer nf1.{payload}."},
-        {"Authorization": f"Bearer nf1.{payload}.\u00e9".encode("latin-1").decode("latin-1")},
-        {"Authorization": "Bearer "},
+        {"Authorization": f"Bearer nf1.{payload}.\u00e9"},
+        {"Authorization": "Bearer"},
         {"Authorization": "Basic cHVibGlzaGVyOng="},
     ]
     for headers in bad:
         raw = {name: value.encode("latin-1") for name, value in headers.items()}
         url = f"{site.url}/plots/HYS/{run}/upload_plot_data/"
-        done = httpx.post(url, headers=raw, files={"file": DIV}, timeout=20)
+        done = site.http.post(url, headers=raw, files={"file": DIV})
         assert done.status_code == 401, headers
     assert stored(site, run).status_code == 404
 
@@ -80,7 +80,7 @@ def test_a_token_counts_more_than_a_login_in_the_form(site: PlotSite, run: int) 
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"just words", b"\xff\xfe\x00 not a plot", b"<p>no plot</p>", b'{"cut": [1, 2', b"[" * 100_000, b"\x89PNG\r\n\x1a\n"],
+    [b"", b"just words", b"\xff\xfe\x00 not a plot", b"<p>no</p>", b'{"cut": [1, 2', b"[" * 100_000, b"\x89PNG\r\n\x1a\n"],
 )  # fmt: skip
 def test_what_is_no_plot_is_refused_with_a_sentence(site: PlotSite, run: int, content: bytes) -> None:
     done = site.upload("HYS", run, content)
@@ -131,7 +131,7 @@ def test_a_form_without_a_file_is_refused(site: PlotSite, run: int) -> None:
         {"files": {"other": DIV}},
         {"content": DIV, "headers": {**headers, "Content-Type": "text/html"}},
     ):
-        done = httpx.post(url, **{"headers": headers, "timeout": 20, **options})
+        done = site.http.post(url, **{"headers": headers, **options})
         assert done.status_code == 400, options
         assert "file" in done.text
 
@@ -152,7 +152,7 @@ def test_a_form_without_a_file_is_refused(site: PlotSite, run: int) -> None:
 def test_a_malformed_form_is_a_bad_request(site: PlotSite, run: int, content_type: str, body: bytes) -> None:
     headers = {**site.upload_token("HYS", run), "Content-Type": content_type}
     url = f"{site.url}/plots/HYS/{run}/upload_plot_data/"
-    assert httpx.post(url, headers=headers, content=body, timeout=20).status_code == 400
+    assert site.http.post(url, headers=headers, content=body).status_code == 400
     assert stored(site, run).status_code == 404
 
 
@@ -160,7 +160,7 @@ def test_a_malformed_form_is_a_bad_request(site: PlotSite, run: int, content_typ
 def test_the_name_of_the_file_plays_no_part(site: PlotSite, run: int, filename: str) -> None:
     files = {"file": (filename, DIV)}
     url, headers = f"{site.url}/plots/HYS/{run}/upload_plot_data/", site.upload_token("HYS", run)
-    assert httpx.post(url, headers=headers, files=files, timeout=20).status_code in (200, 400)
+    assert site.http.post(url, headers=headers, files=files).status_code in (200, 400)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_a_body_without_a_length_is_refused_when_it_gets_too_long(site: PlotSite
 
     headers = {**site.upload_token("HYS", run), "Content-Type": "multipart/form-data; boundary=x"}
     try:
-        done = httpx.post(
+        done = site.http.post(
             f"{site.url}/plots/HYS/{run}/upload_plot_data/", headers=headers, content=endless(), timeout=20
         )
     except httpx.TransportError:

@@ -55,21 +55,22 @@ def test_a_run_goes_through_its_whole_cycle(place: Services, manager: object) ->
 
 
 def test_a_killed_manager_loses_nothing_and_does_nothing_twice(place: Services) -> None:
-    place.publish(*ready(place, range(1000, 1300)))
-    count = "SELECT count(*) FROM run WHERE run_number BETWEEN 1000 AND 1299"
-    for goal in (50, 120, 200):
+    place.publish(*ready(place, range(10_000, 11_000)))
+    count = "SELECT count(*) FROM run WHERE run_number BETWEEN 10000 AND 10999"
+    for goal in (50, 200, 400):
         # In batches of 20, so that it dies in the midst of them.
         process = place.start("manager", NEUTRONFLOW_MANAGER__BATCH="20")
         eventually(lambda goal=goal: place.sql(count)[0][0] >= goal, "some are applied")  # type: ignore[misc]
         place.end(process, signal.SIGKILL)
+        assert place.sql(count)[0][0] < 1000, "it was killed in the midst of its work"
     process = place.start("manager")
     eventually(
-        lambda: place.sql(count) == [(300,)] and not place.sql("SELECT 1 FROM outbox"), "all are applied and sent"
+        lambda: place.sql(count) == [(1000,)] and not place.sql("SELECT 1 FROM outbox"), "all are applied and sent"
     )
-    assert place.sql("SELECT run_number FROM run WHERE run_number BETWEEN 1000 AND 1299 AND cycle <> 1") == []
+    assert place.sql("SELECT run_number FROM run WHERE run_number BETWEEN 10000 AND 10999 AND cycle <> 1") == []
     commands: dict[tuple[str, int], set[str | None]] = {}
-    while len(commands) < 600:
-        for message in place.collect([to.CATALOG_RAW_READY, to.REDUCTION_READY], 600 - len(commands)):
+    while len(commands) < 2000:
+        for message in place.collect([to.CATALOG_RAW_READY, to.REDUCTION_READY], 2000 - len(commands)):
             number = json.loads(message.body)["run_number"]
             commands.setdefault((message.destination.name, number), set()).add(message.nf_id)
     # One may be published twice (its receipt was lost with the manager), but then under the same identity.
@@ -89,7 +90,7 @@ def test_hostile_messages_become_dead_letters_and_good_ones_are_applied(place: S
         kept = {bytes(body): reason for body, reason in place.sql(DEAD, name)}
         assert [what for what, body in BODIES.items() if body not in kept] == []
         assert [reason for reason in kept.values() if not reason or "could not be applied" in reason] == []
-    assert place.sql("SELECT count(*) FROM run WHERE run_number NOT BETWEEN 1 AND 5000") == [(0,)]
+    assert place.sql("SELECT count(*) FROM run WHERE run_number NOT BETWEEN 1 AND 20000") == [(0,)]
 
 
 def test_odd_headers_hurt_nobody(place: Services, manager: object) -> None:

@@ -207,8 +207,10 @@ class Session:
         refused: list[PublicationRefused] = []
         while window:
             await self._await_connection()
-            receipts = [self._send(message) for message in window]
+            frames: list[bytes] = []
+            receipts = [self._compose(message, frames) for message in window]
             if self._writer is not None:
+                self._writer.writelines(frames)
                 with contextlib.suppress(OSError):
                     await self._writer.drain()
             again: list[Outgoing] = []
@@ -220,12 +222,13 @@ class Session:
             window = again
         return refused
 
-    def _send(self, message: Outgoing) -> asyncio.Future[None]:
+    def _compose(self, message: Outgoing, frames: list[bytes]) -> asyncio.Future[None]:
+        """Add the message's frame to those that will be written; its receipt."""
         receipt, done = self._new_receipt()
         frame = self._send_frame(message, receipt)
         problem = frame.excess(self._settings.max_frame_bytes)
         if problem is None:
-            self._write(frame)
+            frames.append(frame.to_bytes())
         else:
             # The broker could only close the connection, again and again.
             del self._receipts[receipt]

@@ -13,11 +13,7 @@ SECRET_KEY = SETTINGS.secret("django-livedata")
 DEBUG = False
 ALLOWED_HOSTS = allowed_hosts(SETTINGS, LIVEDATA.allowed_hosts)
 INSTALLED_APPS = ["neutronflow.web.livedata.apps.LivedataConfig"]
-MIDDLEWARE = [
-    "neutronflow.web.livedata.middleware.Hardened",
-    "django.middleware.gzip.GZipMiddleware",
-    "django.middleware.http.ConditionalGetMiddleware",
-]
+MIDDLEWARE = ["neutronflow.web.livedata.middleware.hardened"]
 ROOT_URLCONF = "neutronflow.web.livedata.urls"
 DATABASES = {"default": django_database(SETTINGS, "livedata")}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

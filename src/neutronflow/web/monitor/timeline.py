@@ -1,4 +1,4 @@
-"""When the steps of a run waited and worked, as bars of a drawing 1000 units wide. Pure."""
+"""When the steps of a run waited and worked, as bars of a drawing 1000 units wide."""
 
 from __future__ import annotations
 

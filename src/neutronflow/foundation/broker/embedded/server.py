@@ -24,6 +24,8 @@ MAX_SUBSCRIPTIONS: Final = 1000
 #: What a client may have unread before nothing more of queues is sent to it.
 _HIGH_WATER_BYTES: Final = 1 << 20
 _LOGIN_WITHIN_S: Final = 10.0
+#: Frames of one turn of the event loop are written together, up to this much.
+_GATHERED_BYTES: Final = 1 << 16
 #: A CONNECT frame has no body; before the login nobody gets memory for more.
 _MAX_BODY_BEFORE_LOGIN: Final = 1024
 #: A client that has not taken its last words by then is cut off.
@@ -47,6 +49,8 @@ class Client(asyncio.Protocol):
         self._closing = False
         self._heard = time.monotonic()
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._gathered: list[bytes] = []
+        self._gathered_bytes = 0
         self.writable = True
         #: Set when the connection is gone.
         self.closed = asyncio.Event()
@@ -108,7 +112,7 @@ class Client(asyncio.Protocol):
     @property
     def unread_bytes(self) -> int:
         """What was written and the client has not taken yet."""
-        return self._transport.get_write_buffer_size()
+        return self._transport.get_write_buffer_size() + self._gathered_bytes
 
     def hold(self) -> None:
         """Read nothing more from this client for now."""
@@ -117,6 +121,8 @@ class Client(asyncio.Protocol):
     def go_on(self) -> None:
         """Read again."""
         if not self._closing:
+            # What it said meanwhile was not heard yet.
+            self._heard = time.monotonic()
             self._transport.resume_reading()
 
     def send_message(self, head: bytes, entry: Entry) -> None:
@@ -125,12 +131,12 @@ class Client(asyncio.Protocol):
         if self._version == "1.1" and b"\\r" in forwarded:
             forwarded = _for_version_1_1(forwarded)
         length = b"content-length:%d\n\n" % len(entry.body)
-        self._transport.write(b"".join((head, forwarded, length, entry.body, b"\0")))
+        self._write(b"".join((head, forwarded, length, entry.body, b"\0")))
 
     def confirm(self, receipt: str | None) -> None:
         """Send a receipt, if one was asked for."""
         if receipt is not None and not self._closing:
-            self._write(Frame("RECEIPT", {"receipt-id": receipt}))
+            self._write(Frame("RECEIPT", {"receipt-id": receipt}).to_bytes())
 
     def fail(self, detail: str, receipt: str | None) -> None:
         """Say what is wrong, and close the connection, as STOMP has it."""
@@ -139,7 +145,7 @@ class Client(asyncio.Protocol):
         headers = {"message": detail[:1000]}
         if receipt is not None:
             headers["receipt-id"] = receipt
-        self._write(Frame("ERROR", headers))
+        self._write(Frame("ERROR", headers).to_bytes())
         self.close()
 
     def close(self) -> None:
@@ -149,6 +155,7 @@ class Client(asyncio.Protocol):
         self._closing = True
         self.writable = False
         self._end_subscriptions()
+        self._flush()
         self._transport.close()
         self._timers["linger"] = asyncio.get_running_loop().call_later(_LINGER_S, self._transport.abort)
 
@@ -200,7 +207,7 @@ class Client(asyncio.Protocol):
         self._timers.pop("login").cancel()
         beats = f"{wants_s * 1000:.0f},{sends_s * 1000:.0f}"
         connected = {"version": self._version, "server": "neutronflow/embedded", "heart-beat": beats}
-        self._write(Frame("CONNECTED", connected))
+        self._write(Frame("CONNECTED", connected).to_bytes())
         if wants_s:
             self._beat(wants_s)
         if sends_s:
@@ -210,7 +217,7 @@ class Client(asyncio.Protocol):
         if self._closing:
             return
         if self.writable:
-            self._transport.write(b"\n")
+            self._write(b"\n")
         self._timers["beat"] = asyncio.get_running_loop().call_later(interval_s / 2, self._beat, interval_s)
 
     def _watch(self, interval_s: float) -> None:
@@ -280,8 +287,19 @@ class Client(asyncio.Protocol):
         self.confirm(receipt)
         self.close()
 
-    def _write(self, frame: Frame) -> None:
-        self._transport.write(frame.to_bytes())
+    def _write(self, data: bytes) -> None:
+        """Write with what else this turn of the event loop brings: a system call for each frame would cost more than it."""
+        if not self._gathered:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._gathered.append(data)
+        self._gathered_bytes += len(data)
+        if self._gathered_bytes > _GATHERED_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        data, self._gathered, self._gathered_bytes = b"".join(self._gathered), [], 0
+        if data and not self._transport.is_closing():
+            self._transport.write(data)
 
 
 def _for_version_1_1(headers: bytes) -> bytes:
