@@ -18,7 +18,6 @@ from neutronflow.stack import launch
 from neutronflow.stack.errors import PostgresMissing
 from neutronflow.stack.postgres import programs
 
-
 #: The number of landlock_create_ruleset(2), the same on every machine.
 _LANDLOCK_CREATE_RULESET = 444
 #: CLONE_NEWUSER and CLONE_NEWNS.
@@ -119,7 +118,7 @@ PARTS = (
     Part("slapd", "tests of LDAP logins", _program("slapd"), "apt-get install slapd"),
     Part("ldap", "LDAP logins", _module("django_auth_ldap"), "pip install 'neutronflow[ldap]'"),
     Part("landlock", "keeping scripts from secrets", _landlock, "a kernel with the Landlock security module"),
-    Part("namespaces", "keeping scripts from secrets", _namespaces, "a kernel or container that lets users make mount namespaces"),
+    Part("namespaces", "keeping scripts from secrets", _namespaces, "a kernel that lets users make mount namespaces"),
     Part(
         "closed homes", "PostgreSQL under root in a 0700 home", _capability,
         "CAP_DAC_READ_SEARCH or CAP_DAC_OVERRIDE; else PostgreSQL's files lie in /var/lib/neutronflow",
