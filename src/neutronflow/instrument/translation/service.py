@@ -8,6 +8,7 @@ import contextlib
 import os
 import signal
 import socket
+from typing import Any
 
 from neutronflow.domain.facility import facilities
 from neutronflow.foundation.broker.session import Session
@@ -64,12 +65,12 @@ async def _serve(settings: Settings) -> None:
             )
             # Only now: whoever has the port owns the files there.
             stale = translator.clean()
-            serving: asyncio.Future[object] = asyncio.gather(
+            serving: asyncio.Future[Any] = asyncio.gather(
                 translator.accept_forever(listener),
                 outbox.publish_forever(session),
                 _say_ready(workers, session, port, stale),
             )
-            stopping = asyncio.ensure_future(stop.wait())
+            stopping: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
             await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
             await translator.stop(_SETTLE_S)
