@@ -155,6 +155,8 @@ def test_pages_can_be_read(monitor: Monitor, person: Person, scheme: str, width:
         assert page.evaluate(_UNNAMED) == []
         assert page.evaluate(_PALE) == []
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+    page.evaluate("document.querySelector('h1').style.color = getComputedStyle(document.body).backgroundColor")
+    assert page.evaluate(_PALE), "what cannot be read is found"
 
 
 def test_a_page_says_since_when_it_is_stale(monitor: Monitor, person: Person) -> None:
