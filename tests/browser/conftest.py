@@ -24,7 +24,7 @@ _FLAGS = (
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its event loop must have ended before tests that run one of their own
 def chromium() -> Iterator[playwright.Browser]:
     """Chromium, if there is one."""
     program = next(
