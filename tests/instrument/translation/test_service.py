@@ -266,7 +266,9 @@ def test_a_killed_translator_leaves_no_half_file_and_takes_the_run_again(own_pla
     sender = Sender(own_place.port)
     sender.send(RECORDED.read_bytes()[:1_200_000])
     stale = eventually(own_place.unfinished, "a file that is being written")[0]
+    processes = psutil.Process(own_place.translator.pid).children(recursive=True)
     own_place.end(own_place.translator, signal.SIGKILL)
+    eventually(lambda: all(map(_gone, processes)), "the end of all its processes")
     sender.break_off()
     assert stale.exists()
     assert not own_place.file("HYS", 1001).exists()
@@ -373,6 +375,13 @@ def _writers(translator: int) -> list[psutil.Process]:
             if any(".translating" in file.path for file in process.open_files()):
                 found.append(process)
     return found
+
+
+def _gone(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE  # nobody may be there to take note of its end
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _can_connect(port: int) -> bool:

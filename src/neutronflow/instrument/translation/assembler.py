@@ -53,9 +53,7 @@ BLOCK_BYTES = 4 << 20
 _HEADER = struct.Struct("<IIII")
 #: The bit of a monitor's format, or of a bank set's flags, that asks for a histogram.
 _HISTOGRAM = 2
-_EVENT_TYPES = frozenset(
-    [PacketType.BANKED_EVENT, PacketType.BANKED_EVENT_STATE, PacketType.BEAM_MONITOR_EVENT, PacketType.RTDL]
-)
+_PULSE_TYPES = (PacketType.BANKED_EVENT, PacketType.BANKED_EVENT_STATE, PacketType.BEAM_MONITOR_EVENT)
 #: More than this for one pulse is worked on without waiting for its end.
 _MOST_BYTES = 2 * MAX_PACKET_BYTES
 
@@ -227,13 +225,19 @@ class Assembler:
         last = last_pulse(words, found)
         # Nothing follows DATA_DONE, and its sender waits for an answer.
         final = final or bool((found.base[max(last, 0) :] == PacketType.DATA_DONE).any())
-        if final or last < 0 or self._held > _MOST_BYTES:
+        if final or last < 0 or self._held > _MOST_BYTES or self._long_past_events(found, last):
             return len(found.at), found.end
         return last, int(found.at[last])
 
+    def _long_past_events(self, found: Scan, last: int) -> bool:
+        """Whether so much has come after the last event packet that its pulse is over: a paused run, without beam."""
+        if 4 * (found.end - int(found.at[last])) < BLOCK_BYTES // 2:
+            return False
+        after = int(np.flatnonzero(np.isin(found.base, _PULSE_TYPES))[-1]) + 1
+        return after < len(found.at) and 4 * (found.end - int(found.at[after])) >= BLOCK_BYTES // 2
+
     def _needs_events(self, found: Scan) -> bool:
-        kinds = (PacketType.BANKED_EVENT, PacketType.BANKED_EVENT_STATE, PacketType.BEAM_MONITOR_EVENT)
-        if not np.isin(found.base, kinds).any():
+        if not np.isin(found.base, _PULSE_TYPES).any():
             return False
         if not self.run_number:
             raise UnusableStream(detail="events came before the run began")
@@ -242,7 +246,7 @@ class Assembler:
     def _take_packets(self, found: Scan) -> None:
         """Everything but events, one by one: these are few."""
         ends = np.append(found.at[1:], found.end)
-        wanted = np.flatnonzero(~np.isin(found.base, list(_EVENT_TYPES)))
+        wanted = np.flatnonzero(~np.isin(found.base, (*_PULSE_TYPES, PacketType.RTDL)))
         for i in wanted:
             start, end = 4 * int(found.at[i]), 4 * int(ends[i])
             _, form, seconds, nanoseconds = _HEADER.unpack_from(self._buffer, start)
