@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 
 import psycopg
 import pytest
@@ -26,9 +24,7 @@ def place(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Service
 
 
 def database(place: Services, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "neutronflow.cli", "database", *words]
-    environ = {**os.environ, **place.environ}
-    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    return place.run("database", *words)
 
 
 def test_prepare_makes_roles_databases_schema_and_rights_and_can_be_repeated(place: Services, cluster: Cluster) -> None:

@@ -15,7 +15,7 @@ def test_every_named_query_fits_the_schema(workflow_database: str, name: str) ->
     def numbered(match: re.Match[str]) -> str:
         return f"${numbers.setdefault(match[1], len(numbers) + 1)}"
 
-    text = re.sub(r"%\((\w+)\)s", numbered, query(name).decode())
+    text = re.sub(r"%\((\w+)\)[sb]", numbered, query(name).decode())
     with psycopg.connect(workflow_database) as connection:
         connection.execute(f"PREPARE one AS {text}".encode())
 

@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
+
+from neutronflow.stack.postgres import launched
 
 #: Whom PostgreSQL runs as when the tests run as root, which PostgreSQL refuses: nobody.
 _UNPRIVILEGED = 65534
@@ -45,19 +48,16 @@ def binaries() -> Path:
 class Cluster:
     """A running PostgreSQL with a superuser ``postgres`` and trust authentication on loopback."""
 
-    def __init__(self, folder: Path, port: int, command: list[str | Path], identity: dict[str, object]) -> None:
+    def __init__(self, folder: Path, port: int, command: list[str]) -> None:
         self.folder = folder
         self.port = port
         self._command = command
-        self._identity = identity
         self._server: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
         with (self.folder / "log").open("ab") as log:
-            self._server = subprocess.Popen(  # type: ignore[call-overload]
-                self._command, stdout=log, stderr=log, cwd=self.folder, **self._identity
-            )
+            self._server = subprocess.Popen(self._command, stdout=log, stderr=log, cwd=self.folder)
         deadline = time.monotonic() + 30
         while True:
             try:
@@ -90,14 +90,15 @@ def running_cluster(**changes: str) -> Iterator[Cluster]:
     """Start a cluster in a folder of its own, with these settings changed; stop and remove it afterwards."""
     programs = binaries()
     folder = Path(tempfile.mkdtemp(prefix="nf-pg-"))
-    identity: dict[str, object] = {}
+    options_of_start: list[str] = []
     if os.geteuid() == 0:
         os.chown(folder, _UNPRIVILEGED, _UNPRIVILEGED)
-        identity = {"user": _UNPRIVILEGED, "group": _UNPRIVILEGED, "extra_groups": []}
+        # The checkout may lie in a home that is closed to others.
+        options_of_start = ["--user", f"{_UNPRIVILEGED}:{_UNPRIVILEGED}", "--keep-search"]
     port = free_port()
     data = folder / "data"
-    init = [programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
-    subprocess.run(init, check=True, stdout=subprocess.DEVNULL, cwd=folder, **identity)  # type: ignore[call-overload]
+    init = [str(programs / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"]
+    subprocess.run(launched([*init, "--no-sync"], *options_of_start), check=True, stdout=subprocess.DEVNULL, cwd=folder)
     options = {
         "fsync": "off",
         "synchronous_commit": "off",
@@ -105,11 +106,26 @@ def running_cluster(**changes: str) -> Iterator[Cluster]:
         "unix_socket_directories": str(folder),
     }
     flags = [part for name, value in {**options, **changes}.items() for part in ("-c", f"{name}={value}")]
-    command = [programs / "postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1", *flags]
-    cluster = Cluster(folder, port, command, identity)
+    command = [str(programs / "postgres"), "-D", str(data), "-p", str(port), "-h", "127.0.0.1", *flags]
+    cluster = Cluster(folder, port, launched(command, *options_of_start))
     try:
         cluster.start()
         yield cluster
     finally:
         cluster.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def migrate(cluster: Cluster, database: str) -> None:
+    """Give a database the workflow schema."""
+    script = (
+        "import django; from django.conf import settings; from neutronflow.store import django_settings as s;"
+        "values = {k: getattr(s, k) for k in dir(s) if k.isupper()};"
+        f"where = dict(NAME={database!r}, HOST='127.0.0.1', PORT={cluster.port}, USER='postgres');"
+        "values['DATABASES']['default'].update(where);"
+        "settings.configure(**values); django.setup();"
+        "from django.core.management import call_command; call_command('migrate', verbosity=0)"
+    )
+    subprocess.run(
+        [sys.executable, "-c", script], check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    )

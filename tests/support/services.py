@@ -21,6 +21,7 @@ from psycopg.conninfo import conninfo_to_dict
 from neutronflow.foundation.broker.message import Message, Outgoing, queue
 from neutronflow.foundation.broker.session import Session
 from neutronflow.foundation.config import load
+from neutronflow.foundation.ids import new_id
 from neutronflow.store.dsn import ROLES
 from neutronflow.store.roles import ensure_roles, grant
 from tests.support.postgres import free_port
@@ -68,17 +69,22 @@ class Services:
         ensure_roles(self._conninfo, passwords, workflow=name, livedata="livedata_of_tests")
         grant(self._conninfo)
 
-    def start(self, *words: str) -> subprocess.Popen[bytes]:
-        """Start a service and wait until it says that it is ready."""
+    def start(self, *words: str, **changes: str) -> subprocess.Popen[bytes]:
+        """Start a service, with these changes of its environment, and wait until it says that it is ready."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
             ready.bind("")  # an abstract address of the kernel's choice
             ready.settimeout(20)
-            environ = {**self.environ, "NOTIFY_SOCKET": "@" + ready.getsockname()[1:].decode()}
+            environ = {**self.environ, **changes, "NOTIFY_SOCKET": "@" + ready.getsockname()[1:].decode()}
             process = subprocess.Popen([sys.executable, "-m", "neutronflow.cli", *words], env=environ)
             self._processes.append(process)
             while b"READY=1" not in ready.recv(4096):
                 pass
         return process
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        command = [sys.executable, "-m", "neutronflow.cli", *words]
+        return subprocess.run(command, env=self.environ, capture_output=True, text=True, timeout=60, check=False)
 
     def end(self, process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM) -> int:
         process.send_signal(how)
@@ -117,6 +123,10 @@ class Services:
         with psycopg.connect(self._conninfo, autocommit=True) as connection:
             return connection.execute(statement.encode(), values).fetchall()
 
+    def do(self, statement: str) -> None:
+        with psycopg.connect(self._conninfo, autocommit=True) as connection:
+            connection.execute(statement.encode())
+
     def data_file(self, instrument: str, run_number: int) -> str:
         path = self.archive / f"SNS/{instrument}/IPTS-1/nexus/{instrument}_{run_number}.nxs.h5"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -135,16 +145,18 @@ class Services:
         }
 
 
-def outgoing(destination: str, body: Mapping[str, object] | bytes, **headers: str) -> Outgoing:
+def outgoing(
+    destination: str, body: Mapping[str, object] | bytes, headers: Mapping[str, str] | None = None
+) -> Outgoing:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Outgoing(destination=queue(destination), body=data, headers=headers)
+    headers = headers or {}
+    return Outgoing(destination=queue(destination), body=data, headers=headers, nf_id=headers.get("nf-id", new_id()))
 
 
 @contextlib.contextmanager
 def services(folder: Path, conninfo: str, **changes: str) -> Iterator[Services]:
     """A place for services, whose processes end with it."""
     place = Services(folder, conninfo, **changes)
-    place.prepare_roles()
     try:
         yield place
     finally:

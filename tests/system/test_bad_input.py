@@ -111,8 +111,10 @@ def test_a_script_that_exits_3_fails_the_step_and_says_so(stack: Stack, tmp_path
     result = replay_renamed(stack, tmp_path, "EXITS")
     assert result["state"] == "failed"
     assert "exit code 3" in str(result["problem"])
-    rows = stack.sql("SELECT log, exit_code FROM job_report j JOIN run r ON r.id = j.run_id JOIN instrument i ON i.id = r.instrument_id "
-                     "WHERE i.name = 'EXITS' AND j.step = 'reduce'")  # fmt: skip
+    rows = stack.sql(
+        "SELECT log, exit_code FROM job_report JOIN run ON run.id = run_id JOIN instrument ON instrument.id = instrument_id "
+        "WHERE instrument.name = 'EXITS' AND step = 'reduce'"
+    )
     assert rows == [("so far so good\n", 3)]
 
 

@@ -16,5 +16,6 @@ def place(
     folder = tmp_path_factory.mktemp("place")
     conninfo = cluster.create_database(request.module.__name__.replace(".", "_"), _migrated_template)
     with services(folder, conninfo) as running:
+        running.prepare_roles()
         running.start("broker")
         yield running

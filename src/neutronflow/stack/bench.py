@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import math
 import os
 import platform
 import sys
@@ -108,6 +109,12 @@ def check(name: str, measured: Mapping[str, Any]) -> Result:
         result = msgspec.convert({**measured, "machine": machine()}, Result)
     except msgspec.ValidationError as error:
         raise BadResult(name=name, detail=error) from error
+    numbers = [result.value, result.duration_s, *([result.reference.value] if result.reference else [])]
+    if not all(math.isfinite(number) for number in numbers):
+        raise BadResult(name=name, detail="it holds what is no number")
+    ratio = result.value / result.reference.value if result.reference and result.reference.value else None
+    if (ratio is None) != (result.ratio is None) or not math.isclose(ratio or 0.0, result.ratio or 0.0, rel_tol=0.01):
+        raise BadResult(name=name, detail=f"its ratio is {result.ratio}, not {ratio}")
     if result.name != name or result.unit != unit_of(name):
         raise BadResult(name=name, detail=f"it is called {result.name} in {result.unit}, not {name} in {unit_of(name)}")
     return result

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import json
 import os
 import secrets
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+import psutil
+
 from neutronflow.stack.errors import AlreadyRunning, DataTooNew, DiskFull, NotADataDirectory
 
 #: Format of the data directory. A newer one is never touched.
 FORMAT = 1
 _NEEDED_MB = 200
+#: So long may children of a killed supervisor take to end.
+_LEFTOVERS_S = 10.0
 
 #: One random secret each, made once.
 SECRETS = (
@@ -48,6 +54,9 @@ class DataDirectory:
             self._check_format()
             self._check_space()
             self._take()
+            self._await_leftovers()
+            # What an earlier stack has said of its services is no longer so.
+            self.status_file.unlink(missing_ok=True)
             # Made by someone with another umask, it may be open.
             self.path.chmod(0o700)
             for name in ("secrets", "logs", "run", "cache"):
@@ -91,6 +100,19 @@ class DataDirectory:
         os.ftruncate(handle, 0)
         os.write(handle, f"{os.getpid()}\n".encode())
         self._lock = handle
+
+    def _await_leftovers(self) -> None:
+        """Children of a killed supervisor end by themselves, but their ports are free only then."""
+        left = []
+        # Whatever the file holds, it is only for waiting.
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+            written = self.status_file.stat().st_mtime
+            for service in json.loads(self.status_file.read_text())["services"]:
+                with contextlib.suppress(psutil.Error):
+                    process = psutil.Process(service["pid"]) if service["pid"] else None
+                    if process is not None and process.create_time() <= written:
+                        left.append(process)
+        psutil.wait_procs(left, timeout=_LEFTOVERS_S)
 
     def _check_format(self) -> None:
         version = self.path / "VERSION"

@@ -5,7 +5,8 @@ Run as a file of its own (standard library only, no site-packages), so that it c
     python -S launch.py --parent PID [--death-signal N] [--user UID:GID] [--keep-search] -- PROGRAM ARG...
 
 ``--keep-search`` lets the other user walk through folders that are closed to it, such as root's home: PostgreSQL refuses to
-run as root, and its files may lie there. It is given CAP_DAC_READ_SEARCH, or CAP_DAC_OVERRIDE where only that can be had.
+run as root, and its files may lie there. It is given CAP_DAC_READ_SEARCH, or CAP_DAC_OVERRIDE where only that can be had,
+and SECBIT_NO_SETUID_FIXUP, without which access(2), by which PostgreSQL looks for its programs, takes no notice of them.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ import struct
 import sys
 
 _PR_SET_PDEATHSIG = 1
-_PR_SET_KEEPCAPS = 8
+_PR_SET_SECUREBITS = 28
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
 _CAPABILITY_VERSION_3 = 0x20080522
 _CAP_DAC_OVERRIDE = 1
 _CAP_DAC_READ_SEARCH = 2
+_CAP_SETPCAP = 8
+_SECBIT_NO_SETUID_FIXUP = 4
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -34,6 +37,8 @@ def permitted_search() -> int | None:
     if _libc.capget(header, sets) != 0:
         return None
     permitted = struct.unpack("<6I", sets.raw)[1]
+    if not permitted >> _CAP_SETPCAP & 1:
+        return None
     return next((cap for cap in (_CAP_DAC_READ_SEARCH, _CAP_DAC_OVERRIDE) if permitted >> cap & 1), None)
 
 
@@ -58,14 +63,16 @@ def main(argv: list[str]) -> None:
 
 def _become(uid: int, gid: int, capability: int | None) -> None:
     if capability is not None:
-        _libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
+        _libc.prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0)
     os.setgroups([gid])
     os.setgid(gid)
     os.setuid(uid)
     if capability is not None:
         bit = 1 << capability
         header = struct.pack("<Ii", _CAPABILITY_VERSION_3, 0)
-        _libc.capset(header, struct.pack("<6I", bit, bit, bit, 0, 0, 0))
+        # Nothing but this one may be left: without it checked, the program could run with all of root's.
+        if _libc.capset(header, struct.pack("<6I", bit, bit, bit, 0, 0, 0)) != 0:
+            sys.exit("root's capabilities cannot be given up")
         _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability, 0, 0)
 
 

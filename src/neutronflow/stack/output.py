@@ -10,6 +10,8 @@ from typing import TextIO
 
 _BYTES_A_FILE = 10 * 2**20
 _FILES_KEPT = 3
+#: Lines of services hold what came from outside: nothing in them may steer the terminal.
+_HARMLESS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code != ord("\t")}
 _COLOURS = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
 
 
@@ -32,7 +34,12 @@ class Output:
         handler = self._files.get(service)
         if handler is None:
             handler = RotatingFileHandler(
-                self.path(service), maxBytes=_BYTES_A_FILE, backupCount=_FILES_KEPT, encoding="utf-8", errors="replace"
+                self.path(service),
+                maxBytes=_BYTES_A_FILE,
+                backupCount=_FILES_KEPT,
+                encoding="utf-8",
+                errors="replace",
+                delay=True,
             )
             handler.setFormatter(logging.Formatter("%(message)s"))
             # A full disk must not end the supervisor, nor fill the terminal.
@@ -48,7 +55,7 @@ class Output:
             handler.close()
 
     def _show(self, service: str, text: str) -> None:
-        label = f"{service:<16}"
+        label, text = f"{service:<16}", text.translate(_HARMLESS)
         if self._colour:
             number = _COLOURS[list(self._files).index(service) % len(_COLOURS)]
             label = f"\x1b[{number}m{label}\x1b[0m"

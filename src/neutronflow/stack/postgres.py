@@ -9,6 +9,7 @@ import contextlib
 import importlib.util
 import os
 import pwd
+import shutil
 import signal
 import subprocess
 import sys
@@ -56,9 +57,9 @@ class EmbeddedPostgres:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         own = settings.section("database", DatabaseSettings)
-        self._port = own.port if own.port is not None else settings.port("postgresql")
-        self._programs = programs()
+        self.port = own.port if own.port is not None else settings.port("postgresql")
         self._identity = _identity(settings.section("postgresql", PostgresSettings).user)
+        self._programs = programs()
         self.folder = self._place()
 
     def _place(self) -> Path:
@@ -72,19 +73,29 @@ class EmbeddedPostgres:
         """Whether the files could not lie in the data directory."""
         return self.folder.parent == _ELSEWHERE
 
+    @property
+    def exists(self) -> bool:
+        """Whether the cluster has been made already."""
+        return (self.folder / "data" / "PG_VERSION").exists()
+
     def prepare(self) -> None:
         """Make the cluster at the first start; clear what a killed server has left behind."""
+        if self.moved:
+            _ELSEWHERE.mkdir(parents=True, exist_ok=True)
+            _ELSEWHERE.chmod(0o755)
+            if not _open_to_all(self._programs / "postgres"):
+                self._programs = _copied(self._programs)
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if self._identity is not None:
             os.chown(self.folder, *self._identity)
-        if (self.folder / "data" / "PG_VERSION").exists():
+        if self.exists:
             self._clear_stale_lock()
         else:
             self._initialise()
 
     def command(self) -> list[str]:
         """What runs the server in the foreground."""
-        options = {**_OPTIONS, "listen_addresses": "127.0.0.1", "port": str(self._port)}
+        options = {**_OPTIONS, "listen_addresses": "127.0.0.1", "port": str(self.port)}
         flags = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         return self._launched([str(self._programs / "postgres"), "-D", str(self.folder / "data"), *flags])
 
@@ -108,10 +119,9 @@ class EmbeddedPostgres:
         password.chmod(0o600)
         if self._identity is not None:
             os.chown(password, *self._identity)
-        data = self.folder / "data"
-        # initdb cannot go on with what a killed one has begun; without PG_VERSION there is no cluster in it.
-        if data.exists():
-            subprocess.run(["rm", "-rf", "--", data], check=True)  # noqa: S607
+        # Made beside its place: a killed initdb leaves what looks like a cluster and is none.
+        data = self.folder / "data.part"
+        shutil.rmtree(data, ignore_errors=True)
         argv = [str(self._programs / "initdb"), "-D", str(data), "-U", self._superuser(), "-A", "scram-sha-256"]
         argv += ["-E", "UTF8", "--locale=C", f"--pwfile={password}"]
         try:
@@ -120,6 +130,7 @@ class EmbeddedPostgres:
             password.unlink(missing_ok=True)
         if done.returncode != 0:
             raise PostgresFailed(detail=(done.stderr or done.stdout).strip()[-1000:])
+        data.rename(self.folder / "data")
 
     def _superuser(self) -> str:
         return self._settings.section("database", DatabaseSettings).superuser
@@ -127,11 +138,11 @@ class EmbeddedPostgres:
     def _clear_stale_lock(self) -> None:
         """After a kill -9 the lock file names a process that is gone, or another one by now."""
         lock = self.folder / "data" / "postmaster.pid"
-        try:
-            pid = int(lock.read_text().split("\n", 1)[0])
-        except (OSError, ValueError):
+        if not lock.exists():
             return
-        with contextlib.suppress(psutil.Error):
+        # One that a full disk has cut short holds no number; the server would refuse to start.
+        with contextlib.suppress(psutil.Error, ValueError):
+            pid = int(lock.read_text().split("\n", 1)[0])
             process = psutil.Process(pid)
             if process.status() != psutil.STATUS_ZOMBIE and str(self.folder / "data") in process.cmdline():
                 log.warning("postgresql_left_over", pid=pid)
@@ -169,6 +180,19 @@ def _identity(wanted: str) -> tuple[int, int] | None:
             entry = pwd.getpwnam(name)
             return entry.pw_uid, entry.pw_gid
     raise PostgresFailed(detail=f"there is no user {wanted or 'postgres or nobody'} to run it as.")
+
+
+def _copied(folder: Path) -> Path:
+    """The programs and their libraries in a place that anybody can reach."""
+    package = folder.parents[1]
+    place = _ELSEWHERE / f"programs-{sha256(str(package).encode()).hexdigest()[:12]}"
+    shutil.rmtree(place, ignore_errors=True)
+    # The wheel's programs look for its libraries there, relative to themselves.
+    for source in (package, package.with_name(f"{package.name}.libs")):
+        if source.exists():
+            shutil.copytree(source, place / source.name, symlinks=True)
+    place.chmod(0o755)
+    return place / package.name / folder.relative_to(package)
 
 
 def _open_to_all(path: Path) -> bool:

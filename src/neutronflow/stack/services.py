@@ -28,8 +28,8 @@ class Service:
     probe: Callable[[], bool] | None = None
     before: Callable[[], None] | None = None
     stop_signal: signal.Signals = signal.SIGTERM
-    #: Names in the port table on which it listens.
-    ports: tuple[str, ...] = ()
+    #: Ports on which it listens.
+    ports: tuple[int, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -49,16 +49,18 @@ def stack_services(settings: Settings, *, prepared: bool) -> list[Service]:
         ]
         workflow, catalog, livedata = ("prepare-database",), ("prepare-catalog",), ("prepare-livedata",)
     broker: tuple[str, ...] = ()
-    if not settings.section("broker", BrokerSettings).external:
-        services.append(_service("broker", needs=(), ports=("stomp",)))
+    stomp = settings.section("broker", BrokerSettings)
+    if not stomp.external:
+        port = stomp.port if stomp.port is not None else settings.port("stomp")
+        services.append(_service("broker", needs=(), ports=(port,)))
         broker = ("broker",)
     return [
         *services,
-        _service("monitor", needs=workflow, ports=("monitor",)),
+        _service("monitor", needs=workflow, ports=(settings.port("monitor"),)),
         _service("manager", needs=(*workflow, *broker)),
-        _service("translator", needs=broker, ports=("translator",)),
-        _service("catalog", needs=catalog, ports=("catalog",)),
-        _service("livedata", needs=livedata, ports=("livedata",)),
+        _service("translator", needs=broker, ports=(settings.port("translator"),)),
+        _service("catalog", needs=catalog, ports=(settings.port("catalog"),)),
+        _service("livedata", needs=livedata, ports=(settings.port("livedata"),)),
         _service("listener", needs=(*workflow, *broker)),
         *(_service(name, ["agent", "--name", name], needs=broker) for name in AGENTS),
     ]
@@ -73,12 +75,12 @@ def _postgresql(settings: Settings) -> Service:
         probe=server.answers,
         # Fast stop: SIGTERM would wait for every client to go.
         stop_signal=signal.SIGINT,
-        ports=("postgresql",),
+        ports=(server.port,),
     )
 
 
 def _service(
-    name: str, words: list[str] | None = None, *, needs: tuple[str, ...], ports: tuple[str, ...] = ()
+    name: str, words: list[str] | None = None, *, needs: tuple[str, ...], ports: tuple[int, ...] = ()
 ) -> Service:
     argv = [sys.executable, "-m", "neutronflow.cli", *(words or [name])]
     return Service(name=name, command=lambda: launched(argv), needs=needs, ports=ports)

@@ -23,15 +23,16 @@ def run(args: argparse.Namespace) -> int:
     """0 only when every service has passed its readiness check."""
     data = DataDirectory(load().data_dir)
     holder = data.holder()
-    if holder is None or not data.status_file.exists():
+    if holder is None:
         raise NotRunning(path=data.path)
-    told = json.loads(data.status_file.read_text())
+    told = _told(data)
     services = [_with_memory(service) for service in told["services"] if not service["task"]]
     memory = [service["pss_mb"] for service in services if service["pss_mb"] is not None]
-    supervisor = _pss_mb(holder)
+    supervisor = _pss_mb(holder, children=False)
     total = round(sum(memory) + (supervisor or 0.0), 1)
     unready = [service["name"] for service in services if not service["ready"]]
     unready += [task["name"] for task in told["services"] if task["task"] and not task["ready"]]
+    unready += [] if services else ["up"]
     if args.json:
         print(json.dumps({"pid": holder, "ready": not unready, "services": services, "pss_mb": total}))
     else:
@@ -46,13 +47,20 @@ def _with_memory(service: dict[str, Any]) -> dict[str, Any]:
     return {**service, "uptime_s": uptime, "pss_mb": _pss_mb(service["pid"]) if service["pid"] else None}
 
 
-def _pss_mb(pid: int) -> float | None:
+def _told(data: DataDirectory) -> Any:
+    """What the supervisor says; without services while it has not said anything yet."""
+    try:
+        return json.loads(data.status_file.read_text())
+    except FileNotFoundError:
+        return {"services": []}
+
+
+def _pss_mb(pid: int, *, children: bool = True) -> float | None:
     """Proportional set size of a process and its children, in MB; None where it cannot be read."""
     total = 0
     try:
         process = psutil.Process(pid)
-        # The supervisor's children are services of their own.
-        family = [process] if process.cmdline()[-1:] == ["up"] else [process, *process.children(recursive=True)]
+        family = [process, *(process.children(recursive=True) if children else ())]
         for member in family:
             total += member.memory_full_info().pss
     except psutil.Error:

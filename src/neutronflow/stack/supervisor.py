@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from neutronflow.foundation.errors import NeutronflowError
 from neutronflow.foundation.telemetry import get_logger
 from neutronflow.stack.errors import ServiceFailed
 from neutronflow.stack.output import Output
@@ -30,6 +31,8 @@ _PROVEN_S = 30.0
 _TRIES = 3
 _GRACE_S = 8.0
 _PROBE_EVERY_S = 0.1
+#: A service with this exit code says that it cannot start at all, and why.
+_CANNOT_START = 2
 
 
 class Child:
@@ -87,6 +90,7 @@ class Supervisor:
             for task in done:
                 if task is not ready and task.exception() is not None:
                     ready.cancel()
+                    await asyncio.gather(ready, return_exceptions=True)
                     raise task.exception()  # type: ignore[misc]
 
     async def wait(self) -> None:
@@ -129,8 +133,10 @@ class Supervisor:
         except TimeoutError:
             log.warning("service_killed", service_name=child.service.name, after_s=_GRACE_S)
             with contextlib.suppress(ProcessLookupError):
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
+        child.ready.clear()
+        self._set(child, "stopped")
 
     async def _keep(self, child: Child) -> None:
         """One service, for ever."""
@@ -140,7 +146,12 @@ class Supervisor:
         was_ever_ready = False
         while not self._stopping:
             began = time.monotonic()
-            code = await self._run(child)
+            try:
+                code = await self._run(child)
+            except (NeutronflowError, OSError) as error:
+                # What has to be done before, or the start itself.
+                child.last_lines.append(str(error))
+                code = _CANNOT_START
             if child.service.kind == "task" and code == 0:
                 self._set(child, "done")
                 child.ready.set()
@@ -150,17 +161,19 @@ class Supervisor:
                 break
             child.ready.clear()
             failures += 1
-            if not was_ever_ready and (failures >= _TRIES or code == 2):
+            if not was_ever_ready and (failures >= _TRIES or code == _CANNOT_START):
                 raise ServiceFailed(
                     service=child.service.name,
                     detail=child.last_lines[-1] if child.last_lines else f"it ended with exit code {code}",
                     log=self._output.path(child.service.name),
                 )
-            pause = _FIRST_PAUSE_S if time.monotonic() - began > _PROVEN_S else min(2 * pause, _LONGEST_PAUSE_S)
+            if time.monotonic() - began > _PROVEN_S:
+                pause = _FIRST_PAUSE_S
             child.restarts += 1
             self._set(child, "restarting", f"ended with {_how(code)}; again in {pause:.1f} s")
             log.warning("service_ended", service_name=child.service.name, how=_how(code), again_in_s=round(pause, 1))
             await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
 
     def _is_stopping(self) -> bool:
         return self._stopping
@@ -170,6 +183,8 @@ class Supervisor:
         service = child.service
         if service.before is not None:
             await asyncio.to_thread(service.before)
+            if self._is_stopping():
+                return _CANNOT_START
         environ = {**self._environ, **service.environment, "NOTIFY_SOCKET": self._notify.address}
         # In a session of its own: Ctrl-C at the terminal is for the supervisor, which stops things in order.
         child.process = await asyncio.create_subprocess_exec(

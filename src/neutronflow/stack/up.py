@@ -7,9 +7,9 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import shutil
 import signal
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -24,7 +24,7 @@ from neutronflow.processing.reduction.shipped import install_shipped_scripts
 from neutronflow.stack.datadir import DataDirectory
 from neutronflow.stack.errors import PortTaken
 from neutronflow.stack.output import Output
-from neutronflow.stack.postgres import EmbeddedPostgres
+from neutronflow.stack.postgres import EmbeddedPostgres, launched
 from neutronflow.stack.services import Service, stack_services
 from neutronflow.stack.supervisor import Supervisor
 from neutronflow.store.settings import DatabaseSettings
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     data.prepare()
     data.make_secrets()
     prepared = _prepared_mark(settings)
-    services = stack_services(settings, prepared=prepared.exists())
+    services = stack_services(settings, prepared=prepared.exists() and _database_exists(settings))
     check_ports(settings, services)
     if args.check:
         print(f"{len(services)} processes can start on {settings.data_dir}")
@@ -77,8 +77,11 @@ async def _supervise(
         if starting.done():
             starting.result()
             prepared.touch(mode=0o600)
-            await asyncio.to_thread(_welcome, settings, time.monotonic() - began)
-            await stopped
+            await _welcome(settings, time.monotonic() - began)
+            supervising = asyncio.create_task(supervisor.wait())
+            await asyncio.wait({supervising, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if supervising.done():
+                supervising.result()
     finally:
         starting.cancel()
         with contextlib.suppress(asyncio.CancelledError, Exception):
@@ -92,8 +95,7 @@ async def _supervise(
 def check_ports(settings: Settings, services: list[Service]) -> None:
     """Raise :class:`PortTaken` for the first port that is in use."""
     for service in services:
-        for name in service.ports:
-            port = settings.port(name)
+        for port in service.ports:
             with socket.socket() as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
@@ -123,6 +125,11 @@ def _prepared_mark(settings: Settings) -> Path:
     return settings.data_dir / "run" / f"prepared-{digest.hexdigest()[:16]}"
 
 
+def _database_exists(settings: Settings) -> bool:
+    """Whether there can be databases at all: whoever starts afresh may remove ours alone."""
+    return settings.section("database", DatabaseSettings).external or EmbeddedPostgres(settings).exists
+
+
 def _say_where_postgresql_is(settings: Settings) -> None:
     if settings.section("database", DatabaseSettings).external:
         return
@@ -131,17 +138,28 @@ def _say_where_postgresql_is(settings: Settings) -> None:
         print(f"PostgreSQL cannot reach {settings.data_dir}; its files lie in {server.folder}.", file=sys.stderr)
 
 
-def _welcome(settings: Settings, seconds: float) -> None:
+def _own_name() -> str:
+    """How this command is called here."""
+    name = os.path.relpath(sys.argv[0])
+    return name if Path(sys.argv[0]).name == "neutronflow" and shutil.which("neutronflow") is None else "neutronflow"
+
+
+async def _welcome(settings: Settings, seconds: float) -> None:
     """Say where the page is, with a link that logs in once."""
-    words = [sys.executable, "-m", "neutronflow.cli", "monitor", "--login-link"]
-    environ = {**os.environ, "NEUTRONFLOW_DATA_DIR": str(settings.data_dir)}
-    done = subprocess.run(words, env=environ, capture_output=True, text=True, check=False)
-    link = done.stdout.strip() or f"(no login link: {done.stderr.strip()})"
+    maker = await asyncio.create_subprocess_exec(
+        *launched([sys.executable, "-m", "neutronflow.cli", "monitor", "--login-link"]),
+        env={**os.environ, "NEUTRONFLOW_DATA_DIR": str(settings.data_dir)},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    told, complaint = await maker.communicate()
+    link = told.decode().strip() or f"(no login link: {complaint.decode().strip()})"
     print(
         f"\nNeutronflow is up ({seconds:.1f} s).\n"
         f"  page          http://{settings.core.bind}:{settings.port('monitor')}/\n"
         f"  log in once   {link}\n"
-        f"  send a run    neutronflow replay tests/data/adara/small_sms_run1001.adara --speed 20\n"
+        f"  send a run    {_own_name()} replay tests/data/adara/small_sms_run1001.adara --speed 20\n"
         f"  stop          Ctrl-C\n",
         flush=True,
     )

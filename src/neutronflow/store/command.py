@@ -12,6 +12,7 @@ from neutronflow.foundation.config import Settings, load
 from neutronflow.foundation.errors import NeutronflowError
 from neutronflow.store.dsn import ROLES, connection_parts, dsn
 from neutronflow.store.roles import ensure_roles, grant
+from neutronflow.store.schema import SchemaTooNew, SchemaTooOld
 from neutronflow.store.settings import DatabaseSettings
 
 
@@ -19,18 +20,6 @@ class DatabaseUnreachable(NeutronflowError):
     """The database cannot be used: {detail}."""
 
     code = "database-unreachable"
-
-
-class SchemaTooNew(NeutronflowError):
-    """The workflow database was made by a newer Neutronflow (it has {migration}); this one must not touch it."""
-
-    code = "schema-too-new"
-
-
-class SchemaTooOld(NeutronflowError):
-    """The workflow database lacks {count} migrations; run `neutronflow database prepare`."""
-
-    code = "schema-too-old"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

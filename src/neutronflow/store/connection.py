@@ -39,14 +39,6 @@ class Database:
         self._connection: Connection | None = None
         self._lock = asyncio.Lock()
 
-    async def connected(self) -> None:
-        """Wait until the database answers."""
-
-        async def nothing(connection: Connection) -> None:
-            await connection.execute("SELECT 1")
-
-        await self.transaction(nothing)
-
     async def transaction(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Run ``work`` in a transaction and commit it; again from the start where the database was away.
 

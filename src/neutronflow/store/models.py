@@ -1,7 +1,8 @@
 """The schema of the workflow database.
 
 Manager and listener write these tables through named SQL (``store/queries``); the monitor reads them through these models.
-Run state changes only by the manager. Times are aware, set by the database where rows are written by SQL.
+Run state changes only by the manager. Times are aware, set by the database where rows are written by SQL. Foreign keys
+whose column leads another index have none of their own: every index is paid for with each message.
 """
 
 from __future__ import annotations
@@ -72,9 +73,9 @@ class Experiment(models.Model):
 class Run(models.Model):
     """A run, unique by instrument (and so by facility) and number."""
 
-    instrument = models.ForeignKey(Instrument, on_delete=models.PROTECT, related_name="runs")
+    instrument = models.ForeignKey(Instrument, on_delete=models.PROTECT, related_name="runs", db_index=False)
     run_number = models.BigIntegerField()
-    experiment = models.ForeignKey(Experiment, on_delete=models.PROTECT, null=True, related_name="runs")
+    experiment = models.ForeignKey(Experiment, on_delete=models.PROTECT, null=True, related_name="runs", db_index=False)
     data_file = models.TextField(db_default="")
     #: How often POSTPROCESS.DATA_READY was accepted; each starts all steps anew.
     cycle = models.IntegerField(db_default=0)
@@ -94,7 +95,7 @@ class Run(models.Model):
 class Step(models.Model):
     """One attempt of one step of a run; the attempt with the highest number is the current one."""
 
-    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="steps")
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="steps", db_index=False)
     name = models.CharField(max_length=32, choices=_choices(StepName))
     attempt = models.IntegerField()
     cycle = models.IntegerField()
@@ -115,7 +116,7 @@ class Step(models.Model):
 class Event(models.Model):
     """One message about a run, as received, and whether it changed anything: the run's story."""
 
-    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="events")
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="events", db_index=False)
     received_at = models.DateTimeField(db_default=Now())
     destination = models.CharField(max_length=255)
     message_id = models.CharField(max_length=255, db_default="")
@@ -172,7 +173,7 @@ class DeadLetter(models.Model):
 class JobReport(models.Model):
     """What an agent told of one attempt of a step: times, exit code, files, resources."""
 
-    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="job_reports")
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="job_reports", db_index=False)
     step = models.CharField(max_length=32)
     attempt = models.IntegerField(null=True)
     agent = models.CharField(max_length=255)

@@ -12,6 +12,7 @@ from neutronflow.store.dsn import ROLES
 #: role -> table -> rights, in the workflow database. ``monitor`` reads every table besides.
 GRANTS: Mapping[str, Mapping[str, str]] = {
     "manager": {
+        "django_migrations": "SELECT",
         **dict.fromkeys(("instrument", "experiment", "run", "step"), "SELECT, INSERT, UPDATE"),
         "event": "SELECT, INSERT",
         **dict.fromkeys(("seen_message", "change"), "SELECT, INSERT, DELETE"),
@@ -20,6 +21,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "dead_letter": "INSERT",
     },
     "listener": {
+        "django_migrations": "SELECT",
         **dict.fromkeys(("instrument", "run"), "SELECT"),
         "service_status": "SELECT, INSERT, UPDATE",
         "job_report": "SELECT, INSERT",

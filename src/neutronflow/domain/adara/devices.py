@@ -16,8 +16,9 @@ Value: TypeAlias = "int | float | str | np.ndarray[tuple[int], np.dtype[np.gener
 
 STATUS_NOT_REPORTED = 0xFFFF
 STATUS_UPSTREAM_DISCONNECTED = 0xFFFE
-_STATUS = frozenset([*range(22), STATUS_UPSTREAM_DISCONNECTED, STATUS_NOT_REPORTED])
-_SEVERITY = frozenset([0, 1, 2, 3, 0xFFFF])
+#: What the reference takes as alarm status and severity; anything else makes a packet invalid.
+STATUS_CODES = frozenset([*range(22), STATUS_UPSTREAM_DISCONNECTED, STATUS_NOT_REPORTED])
+SEVERITY_CODES = frozenset([0, 1, 2, 3, 0xFFFF])
 #: Packet types by what they carry, single and multiple.
 _KINDS = {1: "u32", 2: "double", 3: "string", 4: "u32 array", 5: "double array"}
 _MULTIPLE = 0x100
@@ -110,7 +111,7 @@ class MultiVariableValue:
 def _read_head(cursor: Cursor) -> tuple[int, int, int, int]:
     device, variable, state = cursor.words(3, "the variable")
     status, severity = state >> 16, state & 0xFFFF
-    if status not in _STATUS or severity not in _SEVERITY:
+    if status not in STATUS_CODES or severity not in SEVERITY_CODES:
         raise cursor.fail(f"there is no status {status} with severity {severity}")
     return device, variable, status, severity
 

@@ -15,7 +15,13 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from neutronflow.domain.adara.eventpackets import BANK_ERROR, BANK_UNMAPPED, DUPLICATE_PULSE, MONITOR_TOF_MASK
+from neutronflow.domain.adara.eventpackets import (
+    BANK_ERROR,
+    BANK_UNMAPPED,
+    DUPLICATE_PULSE,
+    FLAGS_MASK,
+    MONITOR_TOF_MASK,
+)
 from neutronflow.domain.adara.wire import HEADER_BYTES, MAX_PACKET_BYTES, BadPacket, PacketType
 
 Words = npt.NDArray[np.uint32]
@@ -29,6 +35,10 @@ _ID_LIMIT: Final = 0x10000
 _SLOT_UNMAPPED: Final = 0
 _SLOT_ERROR: Final = 1
 _MONITORS: Final = 1024
+#: From so many events on, a section is copied by vector instructions.
+_MANY: Final = 16
+#: So many pulses are gathered before they are written into the rows of the index: a cache line of each.
+_TILE: Final = 8
 
 _REASONS: Final = {
     1: "the payload is no multiple of 4 bytes",
@@ -58,14 +68,17 @@ class Scratch:
 class EventBlock:
     """The events of one buffer. Slots are banks: 0 unmapped, 1 error, then those registered.
 
-    ``pulse_id``, ``charge_10pc``, ``flags``, ``veto`` have shape (pulses,); ``tof_us`` (f4, µs) and ``pixel`` shape
-    (events,), slot s owning ``[starts[s]:starts[s + 1]]``; ``index`` has shape (slots, pulses): events of the slot before
-    each pulse, counted from the beginning of the run. ``undefined`` counts events of banks that were not registered.
-    The same for beam monitors, by their position in ``monitor_ids``. Events and indices are valid until the next block.
+    ``pulse_id``, ``charge_10pc``, ``energy_ev``, ``cycle``, ``flags``, ``veto`` have shape (pulses,), as the banked events
+    say, or the beam monitors where a pulse has nothing else; ``tof_us`` (f4, µs) and ``pixel`` shape (events,), slot s
+    owning ``[starts[s]:starts[s + 1]]``; ``index`` has shape (slots, pulses): events of the slot before each pulse, counted
+    from the beginning of the run. ``undefined`` counts events of banks that were not registered. The same for beam
+    monitors, by their position in ``monitor_ids``. Events and indexes are valid until the next block.
     """
 
     pulse_id: npt.NDArray[np.uint64]
     charge_10pc: npt.NDArray[np.uint32]
+    energy_ev: npt.NDArray[np.uint32]
+    cycle: npt.NDArray[np.uint32]
     flags: npt.NDArray[np.uint32]
     veto: npt.NDArray[np.uint32]
     tof_us: npt.NDArray[np.float32]
@@ -149,20 +162,19 @@ class Demultiplexer:
         starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         monitors = monitor_counts[self._monitor_ids] if self._monitor_ids else np.zeros(0, np.int64)
         monitor_starts = np.concatenate([[0], np.cumsum(monitors)]).astype(np.int64)
-        pulse = np.zeros((4, pulses), np.uint64)
+        pulse_id, pulse = np.empty(pulses, np.uint64), np.empty((5, pulses), np.uint32)
         fresh = self._scratch.array
         tof, pixel = fresh("tof", int(starts[-1]), np.float32), fresh("pixel", int(starts[-1]), np.uint32)
         index = fresh("index", (slots, pulses), np.uint64)
         monitor_tof = fresh("monitor tof", int(monitor_starts[-1]), np.float32)
         monitor_index = fresh("monitor index", (len(monitors), pulses), np.uint64)
         _fill(
-            words, found.at, found.base, self._slots, self._monitor_slots, pulse, tof, pixel, starts[:-1].copy(), index,
-            self._totals, monitor_tof, monitor_starts[:-1].copy(), monitor_index, self._monitor_totals,
+            words, found.at, found.base, self._slots, self._monitor_slots, pulse_id, pulse, tof, pixel, starts[:-1].copy(),
+            index, self._totals, monitor_tof, monitor_starts[:-1].copy(), monitor_index, self._monitor_totals,
         )  # fmt: skip
-        flags = pulse[2].astype(np.uint32)
         return EventBlock(
-            pulse[0], pulse[1].astype(np.uint32), flags, pulse[3].astype(np.uint32), tof, pixel, starts, index, undefined,
-            duplicates, tuple(self._monitor_ids), monitor_tof, monitor_starts, monitor_index,
+            pulse_id, pulse[0], pulse[1], pulse[2], pulse[3], pulse[4], tof, pixel, starts, index, undefined, duplicates,
+            tuple(self._monitor_ids), monitor_tof, monitor_starts, monitor_index,
         )  # fmt: skip
 
     def _note_monitors(self, counts: npt.NDArray[np.int64]) -> None:
@@ -290,12 +302,41 @@ def _measure(words: Any, at: Any, base: Any, slots: Any, counts: Any, monitor_co
 
 
 @njit(cache=True, nogil=True)
+def _put_events(events: Any, tof: Any, pixel: Any) -> None:
+    for j in range(len(tof)):
+        tof[j] = np.float32(events[2 * j] / 10.0)
+        pixel[j] = events[2 * j + 1]
+
+
+@njit(cache=True, nogil=True)
+def _put_monitor_events(events: Any, tof: Any) -> None:
+    for j in range(len(tof)):
+        tof[j] = np.float32((events[j] & MONITOR_TOF_MASK) / 10.0)
+
+
+@njit(cache=True, nogil=True)
+def _put_index(index: Any, pulse: Any, tile: Any, count: Any) -> None:
+    """Write the totals of some pulses, one after the other in ``tile``, into the rows of the index."""
+    slots = np.uint64(index.shape[0])
+    first = np.uint64(pulse)
+    for s in range(slots):
+        for q in range(np.uint64(count)):
+            index[s, first + q] = tile[q, s]
+
+
+@njit(cache=True, nogil=True)
 def _fill(
-    words: Any, at: Any, base: Any, slots: Any, monitor_slots: Any, pulse: Any, tof: Any, pixel: Any, into: Any, index: Any,
-    totals: Any, monitor_tof: Any, monitor_into: Any, monitor_index: Any, monitor_totals: Any,
+    words: Any, at: Any, base: Any, slots: Any, monitor_slots: Any, pulse_ids: Any, pulse: Any, tof: Any, pixel: Any,
+    into: Any, index: Any, totals: Any, monitor_tof: Any, monitor_into: Any, monitor_index: Any, monitor_totals: Any,
 ) -> None:  # fmt: skip
-    """Second walk over what ``_measure`` has checked: fill the columns."""
+    """Second walk over what ``_measure`` has checked: fill the columns.
+
+    Large sections are copied from slice to slice: the indexes of such loops cannot be negative, without which the compiler
+    uses no vector instructions; for small ones making the slices would cost more than it gains.
+    """
     p = -1
+    tiled = 0
+    tile = np.empty((_TILE, len(totals)), np.uint64)
     previous = np.uint64(0)
     seen_banked = False
     seen_monitor = False
@@ -306,7 +347,8 @@ def _fill(
         start = at[i]
         end = start + _HEADER_WORDS + words[start] // 4
         w = start + _HEADER_WORDS
-        if words[w + 3] & DUPLICATE_PULSE:
+        flags = words[w + 3]
+        if flags & DUPLICATE_PULSE:
             continue
         pulse_id = (np.uint64(words[start + 2]) << np.uint64(32)) | np.uint64(words[start + 3])
         repeated = seen_monitor if kind == _MONITOR else seen_banked
@@ -315,34 +357,38 @@ def _fill(
             previous = pulse_id
             seen_banked = False
             seen_monitor = False
-            pulse[0, p] = pulse_id
-            pulse[1, p] = words[w]
+            pulse_ids[p] = pulse_id
+            if p >= tiled + _TILE:
+                _put_index(index, tiled, tile, _TILE)
+                tiled = p
             for s in range(len(totals)):
-                index[s, p] = totals[s]
+                tile[p - tiled, s] = totals[s]
             for m in range(len(monitor_totals)):
                 monitor_index[m, p] = monitor_totals[m]
         if kind == _MONITOR:
             seen_monitor = True
         else:
             seen_banked = True
-            version = words[start + 1] & 0xFF
-            flags = words[w + 3]
-            pulse[1, p] = words[w]
-            if version > 0 or kind == _STATE:
-                pulse[2, p] = flags & 0xFFFFF
-                pulse[3, p] = flags >> 20
-            else:
-                pulse[2, p] = flags & 0xFFFFF
+        if kind != _MONITOR or not seen_banked:
+            pulse[0, p] = words[w]
+            pulse[1, p] = words[w + 1]
+            pulse[2, p] = words[w + 2]
+            pulse[3, p] = flags & FLAGS_MASK
+            # Version 0 has no veto flags.
+            pulse[4, p] = flags >> 20 if words[start + 1] & 0xFF or kind == _STATE else np.uint32(0)
         w += 4
         if kind == _MONITOR:
             while w < end:
                 m = monitor_slots[words[w] >> 22]
                 count = np.int64(words[w] & 0x3FFFFF)
                 w += 3
-                if m >= 0:
+                if count > 0:
                     k = monitor_into[m]
-                    for j in range(count):
-                        monitor_tof[k + j] = np.float32((words[w + j] & MONITOR_TOF_MASK) / 10.0)
+                    if count < _MANY:
+                        for j in range(count):
+                            monitor_tof[k + j] = np.float32((words[w + j] & MONITOR_TOF_MASK) / 10.0)
+                    else:
+                        _put_monitor_events(words[w : w + count], monitor_tof[k : k + count])
                     monitor_into[m] = k + count
                     monitor_totals[m] += np.uint64(count)
                 w += count
@@ -355,11 +401,15 @@ def _fill(
                 count = np.int64(words[w + head - 1])
                 slot = _slot(slots, words[w])
                 w += head
-                if slot >= 0:
+                if slot >= 0 and count > 0:
                     k = into[slot]
-                    for j in range(count):
-                        tof[k + j] = np.float32(words[w + 2 * j] / 10.0)
-                        pixel[k + j] = words[w + 2 * j + 1]
+                    if count < _MANY:
+                        for j in range(count):
+                            tof[k + j] = np.float32(words[w + 2 * j] / 10.0)
+                            pixel[k + j] = words[w + 2 * j + 1]
+                    else:
+                        _put_events(words[w : w + 2 * count], tof[k : k + count], pixel[k : k + count])
                     into[slot] = k + count
                     totals[slot] += np.uint64(count)
                 w += 2 * count
+    _put_index(index, tiled, tile, p + 1 - tiled)

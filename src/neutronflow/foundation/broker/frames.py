@@ -30,14 +30,14 @@ class BadFrame(NeutronflowError):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One STOMP frame; of repeated headers the first is kept."""
+    """One STOMP frame; of repeated headers the first is kept. The content-length is not among them: the body has it."""
 
     command: str
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
 
     def to_bytes(self) -> bytes:
-        """The frame as it goes over the wire, with its content-length."""
+        """The frame as it goes over the wire, with its content-length where there is a body."""
         lines = [self.command]
         escape = self.command not in _NEVER_ESCAPED
         for name, value in self.headers.items():
@@ -47,15 +47,40 @@ class Frame:
             lines.append(f"content-length:{len(self.body)}")
         return "\n".join(lines).encode() + b"\n\n" + self.body + b"\0"
 
+    def excess(self, max_body_bytes: int = MAX_BODY_BYTES) -> str | None:
+        """What of it is beyond the limits of a :class:`FrameParser`, if so."""
+        if len(self.body) > max_body_bytes:
+            return f"its body of {len(self.body)} bytes is longer than {max_body_bytes}"
+        if len(self.headers) >= MAX_HEADERS:
+            return f"it has more than {MAX_HEADERS} headers"
+        # A character becomes four bytes at most; only where that may be too much it is worth to look closely.
+        if 4 * sum(len(name) + len(value) + 2 for name, value in self.headers.items()) < MAX_HEADER_BYTES // 2:
+            return None
+        is_long = len(self.to_bytes()) - len(self.body) >= MAX_HEADER_BYTES
+        return f"its headers are longer than {MAX_HEADER_BYTES} bytes" if is_long else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """The headers of a frame whose body is still on its way. Positions count from the frame's first byte."""
+
+    command: str
+    headers: Mapping[str, str]
+    body_at: int
+    #: Where the body ends; None where only a NUL says so.
+    end: int | None
+
 
 class FrameParser:
     """Cuts a byte stream into frames. After a :class:`BadFrame` it is of no more use."""
 
     def __init__(self, max_body_bytes: int = MAX_BODY_BYTES) -> None:
+        #: May be changed at any time; it holds for the frames whose headers have not come yet.
+        self.max_body_bytes = max_body_bytes
         self._buffer = bytearray()
-        self._max_body = max_body_bytes
-        #: Where the search for the end of the current header block, or of a body without a length, goes on.
-        self._scan = 0
+        self._head: _Head | None = None
+        #: What was searched already for the end of the headers, or of the body, from the frame's first byte on.
+        self._searched = 0
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """The frames that these bytes complete; heart-beats (lone line ends between frames) are skipped."""
@@ -68,7 +93,6 @@ class FrameParser:
                 if found is None:
                     return
                 frame, at = found
-                self._scan = 0
                 yield frame
         finally:
             del self._buffer[:at]
@@ -80,28 +104,52 @@ class FrameParser:
         return at
 
     def _next(self, at: int) -> tuple[Frame, int] | None:
+        """The frame that starts at ``at`` and where it ends, if all of it is there."""
+        head = self._head
+        if head is None:
+            head = self._head = self._next_head(at)
+            if head is None:
+                return None
+        body_at, end = at + head.body_at, self._body_end(at, head)
+        if end is None:
+            return None
+        self._head, self._searched = None, 0
+        return Frame(head.command, head.headers, bytes(self._buffer[body_at:end])), end + 1
+
+    def _next_head(self, at: int) -> _Head | None:
         buffer = self._buffer
-        head_end = _BLANK_LINE.search(buffer, at, at + MAX_HEADER_BYTES)
-        if head_end is None:
-            if len(buffer) - at >= MAX_HEADER_BYTES:
+        # The blank line is up to four bytes, of which three may have come before.
+        found = _BLANK_LINE.search(buffer, max(at, at + self._searched - 3), at + MAX_HEADER_BYTES)
+        if buffer.find(0, at + self._searched, found.start() if found else at + MAX_HEADER_BYTES) >= 0:
+            raise BadFrame(detail="it ends within its headers")
+        if found is None:
+            self._searched = len(buffer) - at
+            if self._searched >= MAX_HEADER_BYTES:
                 raise BadFrame(detail=f"its headers are longer than {MAX_HEADER_BYTES} bytes")
             return None
-        command, headers = _parse_head(bytes(buffer[at : head_end.start()]))
-        body_at = head_end.end()
-        if "content-length" in headers:
-            end = body_at + _content_length(headers["content-length"], self._max_body)
+        command, headers = _parse_head(bytes(buffer[at : found.start()]))
+        body_at = self._searched = found.end() - at
+        length = headers.pop("content-length", None)
+        end = None if length is None else body_at + _content_length(length, self.max_body_bytes)
+        return _Head(command, headers, body_at, end)
+
+    def _body_end(self, at: int, head: _Head) -> int | None:
+        buffer = self._buffer
+        if head.end is not None:
+            end = at + head.end
             if len(buffer) <= end:
                 return None
             if buffer[end] != 0:
-                raise BadFrame(detail=f"no NUL follows its {end - body_at} bytes of body")
-        else:
-            end = buffer.find(0, max(body_at, at + self._scan))
-            if end < 0:
-                self._scan = len(buffer) - at
-                if len(buffer) - body_at > self._max_body:
-                    raise BadFrame(detail=f"its body is longer than {self._max_body} bytes")
-                return None
-        return Frame(command, headers, bytes(buffer[body_at:end])), end + 1
+                raise BadFrame(detail=f"no NUL follows its {head.end - head.body_at} bytes of body")
+            return end
+        end = buffer.find(0, at + self._searched)
+        # Where the NUL has not come yet, what is there counts.
+        if (end if end >= 0 else len(buffer)) - at - head.body_at > self.max_body_bytes:
+            raise BadFrame(detail=f"its body is longer than {self.max_body_bytes} bytes")
+        if end < 0:
+            self._searched = len(buffer) - at
+            return None
+        return end
 
 
 def _parse_head(head: bytes) -> tuple[str, dict[str, str]]:
@@ -110,7 +158,7 @@ def _parse_head(head: bytes) -> tuple[str, dict[str, str]]:
     except UnicodeDecodeError as error:
         raise BadFrame(detail="its headers are not UTF-8") from error
     command = lines[0]
-    if not command.isascii() or not command.isupper() or len(command) > 20:
+    if not (command.isascii() and command.isalpha() and command.isupper() and len(command) <= 20):
         raise BadFrame(detail=f"there is no command {command[:20]!r}")
     if len(lines) > MAX_HEADERS:
         raise BadFrame(detail=f"it has more than {MAX_HEADERS} headers")

@@ -11,20 +11,25 @@ import asyncio
 import contextlib
 import itertools
 import random
-from collections import deque
+import time
 from collections.abc import Iterable, Sequence
 
 from neutronflow.foundation.broker.frames import BadFrame, Frame, FrameParser
 from neutronflow.foundation.broker.message import NF_ID, Destination, Kind, Message, Outgoing
 from neutronflow.foundation.broker.settings import BrokerSettings
+from neutronflow.foundation.broker.subscription import Subscription
 from neutronflow.foundation.config import Settings
 from neutronflow.foundation.errors import NeutronflowError
 from neutronflow.foundation.telemetry import get_logger
+
+__all__ = ["BrokerUnavailable", "PublicationRefused", "Session", "Subscription", "SubscriptionRefused"]
 
 log = get_logger(__name__)
 
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
+#: A connection that lasted this long was a good one: the next is tried soon.
+_GOOD_AFTER_S = 5.0
 #: How many receipts are awaited at a time; what goes beyond waits for its turn.
 _WINDOW = 500
 
@@ -41,38 +46,18 @@ class PublicationRefused(NeutronflowError):
     code = "publication-refused"
 
 
+class SubscriptionRefused(NeutronflowError):
+    """The broker refused the subscription to {destination}: {detail}."""
+
+    code = "subscription-refused"
+
+
+class _Refused(Exception):
+    """The broker's ERROR to a frame with a receipt; internal."""
+
+
 class _ConnectionLost(Exception):
     """The connection ended before an answer; internal, for what is to be tried again."""
-
-
-class Subscription:
-    """What was delivered and not yet taken by the caller."""
-
-    def __init__(self, number: int, destinations: Sequence[Destination], prefetch: int) -> None:
-        self.number = number
-        self.destinations = destinations
-        self.prefetch = prefetch
-        self._messages: deque[Message] = deque()
-        self._arrived = asyncio.Event()
-
-    async def get(self) -> Message:
-        """The next message."""
-        return (await self.get_batch(1))[0]
-
-    async def get_batch(self, max_messages: int) -> list[Message]:
-        """At least one message, and at most ``max_messages`` of those that are there."""
-        while not self._messages:
-            self._arrived.clear()
-            await self._arrived.wait()
-        return [self._messages.popleft() for _ in range(min(max_messages, len(self._messages)))]
-
-    def _put(self, message: Message) -> None:
-        self._messages.append(message)
-        self._arrived.set()
-
-    def _forget(self) -> None:
-        """The connection was lost: the broker will deliver these again."""
-        self._messages.clear()
 
 
 class Session:
@@ -90,6 +75,7 @@ class Session:
         self._established = asyncio.Event()
         self._last_error = "no connection was made yet"
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
 
     @classmethod
     def from_settings(cls, settings: Settings, *, user: str) -> Session:
@@ -108,29 +94,45 @@ class Session:
     @property
     def is_connected(self) -> bool:
         """Whether the session has a connection right now."""
-        return self._established.is_set()
+        return self._established.is_set() and not self._closed
 
     async def connected(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - what callers expect
         """Wait for a connection. Raises :class:`BrokerUnavailable` with the last error after ``timeout`` seconds."""
         try:
             async with asyncio.timeout(timeout):
-                await self._established.wait()
+                await self._await_connection()
         except TimeoutError:
-            raise BrokerUnavailable(where="{}:{}".format(*self._address), detail=self._last_error) from None
+            raise self._unavailable() from None
+
+    async def _await_connection(self) -> None:
+        # The event may be cleared again before a waiter runs.
+        while not self.is_connected:
+            if self._closed:
+                raise self._unavailable()
+            await self._established.wait()
+
+    def _unavailable(self) -> BrokerUnavailable:
+        return BrokerUnavailable(where="{}:{}".format(*self._address), detail=self._last_error)
 
     async def close(self) -> None:
-        """Leave in good order: what was written is flushed, the connection closed."""
+        """Leave in good order: what was written is flushed and confirmed, the connection closed.
+
+        Whoever waits for a connection then gets :class:`BrokerUnavailable`.
+        """
         if self._task is None:
             return
-        with contextlib.suppress(TimeoutError, OSError, _ConnectionLost, PublicationRefused):
+        with contextlib.suppress(TimeoutError, OSError, _ConnectionLost, _Refused):
             async with asyncio.timeout(2):
                 await self._disconnect()
+        self._closed = True
+        self._last_error = "the session is closed"
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
         self._task = None
         writer = self._writer
         self._lost()
+        self._established.set()  # wakes those who wait for it, to be told
         if writer is not None:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
@@ -144,14 +146,19 @@ class Session:
     async def subscribe(self, destinations: Iterable[Destination], prefetch: int = 100) -> Subscription:
         """Subscribe to several destinations at once, with client-individual acknowledgement.
 
-        Subscriptions are made again after each reconnection.
+        Returns when the broker has confirmed it, so that nothing sent to a topic from then on is missed; where there is no
+        connection, at once. Subscriptions are made again after each reconnection. Raises :class:`SubscriptionRefused`.
         """
         subscription = Subscription(next(self._numbers), tuple(destinations), prefetch)
-        for index, destination in enumerate(subscription.destinations):
-            name = f"{subscription.number}-{index}"
-            self._subscriptions[name] = (subscription, destination)
-            if self.is_connected:
-                self._write(self._subscribe_frame(name, destination, prefetch))
+        names = {f"{subscription.number}-{index}": one for index, one in enumerate(subscription.destinations)}
+        self._subscriptions.update({name: (subscription, one) for name, one in names.items()})
+        if self.is_connected:
+            confirmed = [self._subscribe(name, one, prefetch) for name, one in names.items()]
+            for destination, result in zip(names.values(), await _outcomes(confirmed), strict=True):
+                if isinstance(result, _Refused):
+                    for name in names:
+                        del self._subscriptions[name]
+                    raise SubscriptionRefused(destination=destination, detail=result)
         return subscription
 
     async def ack(self, messages: Message | Sequence[Message]) -> None:
@@ -174,34 +181,68 @@ class Session:
     async def publish_many(self, messages: Sequence[Outgoing], timeout: float | None = None) -> None:  # noqa: ASYNC109
         """Publish and wait for all receipts, over as many connections as it takes.
 
-        Raises :class:`BrokerUnavailable` after ``timeout`` seconds, :class:`PublicationRefused` where the broker says no.
+        Raises :class:`BrokerUnavailable` after ``timeout`` seconds or when the session is closed, and
+        :class:`PublicationRefused` where the broker says no to one of them, after all others are published.
         """
+        refused: list[PublicationRefused] = []
         try:
             async with asyncio.timeout(timeout):
                 for start in range(0, len(messages), _WINDOW):
-                    await self._publish_window(list(messages[start : start + _WINDOW]))
+                    refused += await self._publish_window(list(messages[start : start + _WINDOW]))
         except TimeoutError:
-            raise BrokerUnavailable(where="{}:{}".format(*self._address), detail=self._last_error) from None
+            raise self._unavailable() from None
+        if refused:
+            raise refused[0]
 
     async def send_nowait(self, message: Outgoing) -> None:
         """Publish without a receipt; dropped where there is no connection. For heartbeats."""
-        if self.is_connected:
-            self._write(self._send_frame(message, None))
+        frame = self._send_frame(message, None)
+        problem = frame.excess(self._settings.max_frame_bytes)
+        if problem is not None:
+            log.warning("message_refused", destination=str(message.destination), detail=problem)
+        elif self.is_connected:
+            self._write(frame)
 
-    async def _publish_window(self, window: list[Outgoing]) -> None:
+    async def _publish_window(self, window: list[Outgoing]) -> list[PublicationRefused]:
+        refused: list[PublicationRefused] = []
         while window:
-            # The event may be cleared again before a waiter runs.
-            while not self.is_connected:
-                await self._established.wait()
-            waiting: list[tuple[Outgoing, asyncio.Future[None]]] = []
-            for message in window:
-                receipt, done = self._new_receipt()
-                self._write(self._send_frame(message, receipt))
-                waiting.append((message, done))
+            await self._await_connection()
+            frames: list[bytes] = []
+            receipts = [self._compose(message, frames) for message in window]
             if self._writer is not None:
+                self._writer.writelines(frames)
                 with contextlib.suppress(OSError):
                     await self._writer.drain()
-            window = await _unconfirmed(waiting)
+            again: list[Outgoing] = []
+            for message, result in zip(window, await _outcomes(receipts), strict=True):
+                if isinstance(result, _Refused):
+                    refused.append(PublicationRefused(destination=message.destination, detail=result))
+                elif result is not None:
+                    again.append(message)
+            window = again
+        return refused
+
+    def _compose(self, message: Outgoing, frames: list[bytes]) -> asyncio.Future[None]:
+        """Add the message's frame to those that will be written; its receipt."""
+        receipt, done = self._new_receipt()
+        frame = self._send_frame(message, receipt)
+        problem = frame.excess(self._settings.max_frame_bytes)
+        if problem is None:
+            frames.append(frame.to_bytes())
+        else:
+            # The broker could only close the connection, again and again.
+            del self._receipts[receipt]
+            done.set_exception(_Refused(problem))
+        return done
+
+    def _subscribe(self, name: str, destination: Destination, prefetch: int) -> asyncio.Future[None]:
+        receipt, done = self._new_receipt()
+        headers = {"id": name, "destination": str(destination), "receipt": receipt, "ack": "client-individual"}
+        if destination.kind is Kind.TOPIC:
+            headers["ack"] = "auto"
+        headers["prefetch-count"] = headers["activemq.prefetchSize"] = str(prefetch)
+        self._write(Frame("SUBSCRIBE", headers))
+        return done
 
     def _new_receipt(self) -> tuple[str, asyncio.Future[None]]:
         receipt = str(next(self._numbers))
@@ -220,29 +261,27 @@ class Session:
             "persistent": "true" if message.persistent else "false",
             NF_ID: message.nf_id,
         }
+        if any("\0" in name or "\0" in value for name, value in headers.items()):
+            # No broker could read such a frame: it would be sent again and again.
+            raise PublicationRefused(destination=message.destination, detail="a header holds a NUL")
         if receipt is not None:
             headers["receipt"] = receipt
         return Frame("SEND", headers, message.body)
 
-    def _subscribe_frame(self, name: str, destination: Destination, prefetch: int) -> Frame:
-        headers = {"id": name, "destination": str(destination), "ack": "client-individual"}
-        if destination.kind is Kind.TOPIC:
-            headers["ack"] = "auto"
-        headers["prefetch-count"] = headers["activemq.prefetchSize"] = str(prefetch)
-        return Frame("SUBSCRIBE", headers)
-
     async def _stay_connected(self) -> None:
         pause = _FIRST_PAUSE_S
         while True:
+            began = time.monotonic()
             try:
                 await self._one_connection()
             except (OSError, BadFrame, _ConnectionLost, TimeoutError) as error:
                 self._last_error = str(error) or type(error).__name__
-            was_established = self.is_connected
+            if self.is_connected and time.monotonic() - began > _GOOD_AFTER_S:
+                pause = _FIRST_PAUSE_S
             self._lost()
-            pause = _FIRST_PAUSE_S if was_established else min(2 * pause, _LONGEST_PAUSE_S)
             log.warning("broker_connection_lost", where="{}:{}".format(*self._address), detail=self._last_error)
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
 
     def _lost(self) -> None:
         self._established.clear()
@@ -251,7 +290,7 @@ class Session:
             self._writer.close()
             self._writer = None
         for subscription, _ in self._subscriptions.values():
-            subscription._forget()
+            subscription.forget()
         receipts, self._receipts = self._receipts, {}
         for done in receipts.values():
             if not done.done():
@@ -266,7 +305,7 @@ class Session:
             connected, rest = await self._handshake(reader, parser)
         theirs_s, ours_s = self._agree_on_heartbeats(connected)
         for name, (subscription, destination) in self._subscriptions.items():
-            self._write(self._subscribe_frame(name, destination, subscription.prefetch))
+            self._subscribe(name, destination, subscription.prefetch)
         self._established.set()
         log.info("broker_connected", where="{}:{}".format(*self._address), user=self._login[0])
         beat = asyncio.create_task(self._beat(ours_s)) if ours_s else None
@@ -337,7 +376,8 @@ class Session:
             detail = frame.headers.get("message", "") or frame.body[:200].decode(errors="replace")
             done = self._receipts.pop(frame.headers.get("receipt-id", ""), None)
             if done is not None and not done.done():
-                done.set_exception(PublicationRefused(destination="it", detail=detail))
+                done.set_exception(_Refused(detail))
+                done.exception()  # a reconnection's subscription has nobody who waits for it
             raise _ConnectionLost(detail)
 
     def _deliver(self, frame: Frame) -> None:
@@ -355,21 +395,17 @@ class Session:
             connection=self._connection,
             redelivered=frame.headers.get("redelivered") == "true",
         )
-        subscription._put(message)
+        subscription.put(message)
 
 
-async def _unconfirmed(waiting: Sequence[tuple[Outgoing, asyncio.Future[None]]]) -> list[Outgoing]:
-    """Wait for the receipts; the messages whose connection was lost before theirs came."""
-    results = await asyncio.gather(*(done for _, done in waiting), return_exceptions=True)
-    again: list[Outgoing] = []
-    for (message, _), result in zip(waiting, results, strict=True):
-        if isinstance(result, PublicationRefused):
-            raise PublicationRefused(destination=message.destination, detail=result.fields["detail"])
-        if isinstance(result, _ConnectionLost):
-            again.append(message)
-        elif isinstance(result, BaseException):
+async def _outcomes(receipts: Sequence[asyncio.Future[None]]) -> list[_Refused | _ConnectionLost | None]:
+    """Wait for all of these receipts; what became of each."""
+    outcomes: list[_Refused | _ConnectionLost | None] = []
+    for result in await asyncio.gather(*receipts, return_exceptions=True):
+        if result is not None and not isinstance(result, _Refused | _ConnectionLost):
             raise result
-    return again
+        outcomes.append(result)
+    return outcomes
 
 
 def _destination(text: str) -> Destination:

@@ -23,3 +23,5 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     max_frame_bytes: int = 16 * 1024 * 1024
     #: Whether the embedded broker waits for the disk before it confirms.
     fsync: bool = True
+    #: How often the embedded broker writes its statistics, in seconds.
+    statistics_every_s: float = 5.0

@@ -1,2 +1,2 @@
 -- Forget commands whose publication is receipted.
-DELETE FROM outbox WHERE id = ANY(%(ids)s::bigint[])
+DELETE FROM outbox WHERE id = ANY(%(ids)b::bigint[])

@@ -1,4 +1,4 @@
 -- Make sure that the experiments of a batch exist.
 INSERT INTO experiment (facility, name)
-SELECT DISTINCT facility, name FROM unnest(%(facilities)s::text[], %(names)s::text[]) AS wanted (facility, name)
+SELECT DISTINCT facility, name FROM unnest(%(facilities)b::text[], %(names)b::text[]) AS wanted (facility, name)
 ORDER BY facility, name ON CONFLICT DO NOTHING

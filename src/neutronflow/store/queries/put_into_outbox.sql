@@ -1,2 +1,2 @@
 -- Commands that follow from a batch.
-INSERT INTO outbox (destination, nf_id, body) SELECT * FROM unnest(%(destinations)s::text[], %(nf_ids)s::text[], %(bodies)s::bytea[])
+INSERT INTO outbox (destination, nf_id, body) SELECT * FROM unnest(%(destinations)b::text[], %(nf_ids)b::text[], %(bodies)b::bytea[])

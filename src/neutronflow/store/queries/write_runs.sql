@@ -5,7 +5,7 @@ UPDATE run SET
     state_since = CASE WHEN run.state = new.state THEN run.state_since ELSE now() END,
     data_file = new.data_file,
     experiment_id = coalesce(experiment.id, run.experiment_id)
-FROM unnest(%(ids)s::bigint[], %(cycles)s::int[], %(states)s::text[], %(files)s::text[], %(facilities)s::text[],
-            %(experiments)s::text[]) AS new (id, cycle, state, data_file, facility, experiment)
+FROM unnest(%(ids)b::bigint[], %(cycles)b::int[], %(states)b::text[], %(files)b::text[], %(facilities)b::text[],
+            %(experiments)b::text[]) AS new (id, cycle, state, data_file, facility, experiment)
 LEFT JOIN experiment ON experiment.facility = new.facility AND experiment.name = new.experiment
 WHERE run.id = new.id

@@ -1,9 +1,9 @@
 -- New attempts of steps, and the new state of those that are there.
 INSERT INTO step (run_id, name, attempt, cycle, state, state_since, queued_at, started_at, ended_at, agent, error, information)
 SELECT * FROM unnest(
-    %(runs)s::bigint[], %(names)s::text[], %(attempts)s::int[], %(cycles)s::int[], %(states)s::text[],
-    %(since)s::timestamptz[], %(queued)s::timestamptz[], %(started)s::timestamptz[], %(ended)s::timestamptz[],
-    %(agents)s::text[], %(errors)s::text[], %(informations)s::text[])
+    %(runs)b::bigint[], %(names)b::text[], %(attempts)b::int[], %(cycles)b::int[], %(states)b::text[],
+    %(since)b::timestamptz[], %(queued)b::timestamptz[], %(started)b::timestamptz[], %(ended)b::timestamptz[],
+    %(agents)b::text[], %(errors)b::text[], %(informations)b::text[])
 ON CONFLICT (run_id, name, attempt) DO UPDATE SET
     state = excluded.state,
     state_since = excluded.state_since,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 
 from django.http import HttpRequest
 
@@ -14,6 +15,7 @@ from neutronflow.web.serving import Scope, bearer_token, header, same_secret
 PUBLISHER = "publisher"
 READ_SCOPE = "plot-read"
 UPLOAD_SCOPE = "plot-upload"
+_UPLOAD_PATH = re.compile(r"/plots/([A-Za-z0-9_-]{1,128})/([0-9]{1,19})/upload_plot_data/")
 
 
 def may_upload(request: HttpRequest, instrument: str, run_number: int) -> bool:
@@ -26,13 +28,11 @@ def may_upload(request: HttpRequest, instrument: str, run_number: int) -> bool:
 
 
 def refused_early(scope: Scope) -> tuple[int, str] | None:
-    """An upload with a token that is not ours is refused before its body is read."""
+    """An upload with a token that is not good for its run is refused before its body is read."""
     token = bearer_token(header(scope, "authorization"))
-    if scope["method"] == "POST" and token:
-        try:
-            verify(SETTINGS.secret("livedata-tokens"), UPLOAD_SCOPE, token)
-        except TokenRefused as error:
-            return 401, str(error)
+    path = _UPLOAD_PATH.fullmatch(scope["path"])
+    if scope["method"] == "POST" and token and path and not _token_covers(UPLOAD_SCOPE, token, path[1], int(path[2])):
+        return 401, "The token is not accepted for a plot of this run."
     return None
 
 
@@ -44,9 +44,10 @@ def may_read(request: HttpRequest, instrument: str, run_number: int | None, run_
         return same_secret(token, SETTINGS.secret("service-token")) or _token_covers(
             READ_SCOPE, token, instrument, run_number
         )
-    if run_number is None:
-        return False
     secret = SETTINGS.secret("livedata-read-key")
+    # Without a secret, anybody could compute the key.
+    if run_number is None or not secret:
+        return False
     key = hashlib.sha1((instrument.upper() + secret + run_text).encode(), usedforsecurity=False).hexdigest()
     return same_secret(authorization or request.GET.get("key", ""), key)
 

@@ -25,7 +25,7 @@ def kind_of(data: bytes, data_type: str) -> str:
         text = data.decode()
     except UnicodeDecodeError as error:
         raise NoPlot(detail=f"byte {error.start} is not UTF-8") from error
-    kind = _TYPES.get(data_type) or ("html" if text.lstrip()[:1] == "<" else "json")
+    kind = _TYPES.get(data_type) or ("html" if text.lstrip("\ufeff").lstrip()[:1] == "<" else "json")
     if kind == "html":
         if not _HTML.search(text):
             raise NoPlot(detail="it is HTML without a <div>")

@@ -1,49 +1,33 @@
-"""Tells listening clients of new plots."""
+"""Wakes those who listen for new plots."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-
-from neutronflow.web.livedata.models import Plot
-
-_QUEUE = 1000
+from collections.abc import Iterator
 
 
 class Hub:
-    """New plots, to all who listen in this process."""
+    """Tells all who listen in this process that there is a new plot; which one they read from the database."""
 
     def __init__(self) -> None:
-        self._listeners: dict[asyncio.Queue[str], asyncio.AbstractEventLoop] = {}
+        self._listeners: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
 
-    def announce(self, plot: Plot) -> None:
-        """From any thread: there is a new plot."""
+    def announce(self) -> None:
+        """From any thread: there is a new plot, and it is committed."""
         for listener, loop in list(self._listeners.items()):
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(_put, listener, event(plot))
+            with contextlib.suppress(RuntimeError):  # its loop has ended
+                loop.call_soon_threadsafe(listener.set)
 
-    def listen(self) -> asyncio.Queue[str]:
-        """A queue that gets each new plot as the text of a server-sent event."""
-        listener: asyncio.Queue[str] = asyncio.Queue(_QUEUE)
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[asyncio.Event]:
+        """An event that is set at each new plot."""
+        listener = asyncio.Event()
         self._listeners[listener] = asyncio.get_running_loop()
-        return listener
-
-    def leave(self, listener: asyncio.Queue[str]) -> None:
-        """Listen no more."""
-        self._listeners.pop(listener, None)
+        try:
+            yield listener
+        finally:
+            del self._listeners[listener]
 
 
 HUB = Hub()
-
-
-def event(plot: Plot) -> str:
-    """A plot as the text of a server-sent event."""
-    data = {"id": plot.pk, "instrument": plot.instrument, "run": plot.run_number}
-    return f"id: {plot.pk}\nevent: plot\ndata: {json.dumps(data)}\n\n"
-
-
-def _put(listener: asyncio.Queue[str], text: str) -> None:
-    # Who does not read any more misses events, and asks for them with Last-Event-ID when it comes back.
-    with contextlib.suppress(asyncio.QueueFull):
-        listener.put_nowait(text)

@@ -6,10 +6,11 @@ import argparse
 
 from neutronflow.foundation.config import load
 from neutronflow.foundation.telemetry import configure_logging
-from neutronflow.web.serving import LimitedBody, await_database, migrate, prepare_django, serve
+from neutronflow.web.serving import LimitedBody, await_database, migrate, prepare_django, require_secrets, serve
 
 #: What a form has besides its file.
 _FORM_BYTES = 64 * 1024
+_SECRETS = ("livedata-tokens", "livedata-read-key", "livedata-upload-password", "service-token")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +23,7 @@ def run(args: argparse.Namespace) -> int:
     settings = load()
     configure_logging("livedata", level=settings.core.log_level, fmt=settings.core.log_format)
     prepare_django("neutronflow.web.livedata.settings")
+    require_secrets(settings, *_SECRETS)
     await_database()
     if args.migrate:
         return migrate()

@@ -6,7 +6,7 @@ from django.urls import path, re_path
 
 from neutronflow.web.livedata import views
 
-_RUN = r"^plots/(?P<instrument>[A-Za-z0-9_-]{1,128})/(?P<run>\d{1,19})"
+_RUN = r"^plots/(?P<instrument>[A-Za-z0-9_-]{1,128})/(?P<run>[0-9]{1,19})"
 
 urlpatterns = [
     path("healthz", views.health),

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from collections.abc import AsyncIterator
 
+from asgiref.sync import sync_to_async
 from django.core.files.uploadedfile import UploadedFile
 from django.db import connection, transaction
 from django.db.utils import DatabaseError
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.utils.cache import get_conditional_response
+from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_GET, require_POST, require_safe
 
 from neutronflow.foundation.telemetry import get_logger
 from neutronflow.web.livedata.access import may_read, may_upload
 from neutronflow.web.livedata.content import NoPlot, kind_of
-from neutronflow.web.livedata.hub import HUB, event
+from neutronflow.web.livedata.hub import HUB
 from neutronflow.web.livedata.models import Plot
 from neutronflow.web.livedata.settings import LIVEDATA
 
@@ -24,6 +28,9 @@ log = get_logger(__name__)
 _CONTENT_TYPES = {"html": "text/html; charset=utf-8", "json": "application/json"}
 _LARGEST_RUN = 2**63 - 1
 _HEARTBEAT_S = 15.0
+_EVENTS_AT_A_TIME = 500
+#: Key of the advisory lock under which plots are stored.
+_STORING = 0x6E66_706C
 
 
 @require_GET
@@ -44,11 +51,13 @@ def upload(request: HttpRequest, instrument: str, run: str) -> HttpResponse:
     if run_number > _LARGEST_RUN:
         return _sentence(404, "There is no such run.")
     if not may_upload(request, instrument, run_number):
-        return HttpResponse(status=401)
+        return _unauthorized()
     file = request.FILES.get("file")
     if not isinstance(file, UploadedFile):
         return _sentence(400, "The upload has no part named 'file', so it holds no plot.")
     content = file.read()
+    if len(content) > LIVEDATA.max_upload_mb * 2**20:
+        return _sentence(413, f"The plot is longer than {LIVEDATA.max_upload_mb} MB.")
     try:
         kind = kind_of(content, request.POST.get("data_type", ""))
     except NoPlot as error:
@@ -56,12 +65,16 @@ def upload(request: HttpRequest, instrument: str, run: str) -> HttpResponse:
         return _sentence(400, str(error))
     plot = _store(instrument.lower(), run_number, kind, content)
     log.info("plot_stored", instrument=instrument, run=run_number, kind=kind, bytes=len(content), id=plot.pk)
-    HUB.announce(plot)
+    HUB.announce()
     return HttpResponse()
 
 
 @transaction.atomic
 def _store(instrument: str, run_number: int, kind: str, content: bytes) -> Plot:
+    # One after the other: who has seen a plot in the stream has then seen all with a lower id, and of two uploads of a run
+    # neither takes the other for an old version.
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_STORING])
     plot = Plot.objects.create(
         instrument=instrument,
         run_number=run_number,
@@ -76,33 +89,43 @@ def _store(instrument: str, run_number: int, kind: str, content: bytes) -> Plot:
 
 
 @require_safe
+@gzip_page
 def plot(request: HttpRequest, instrument: str, run: str, kind: str) -> HttpResponse:
     """The newest plot of a run, or the version asked for, byte for byte as it was uploaded."""
     run_number = int(run)
     if run_number > _LARGEST_RUN:
         return _none(instrument, run)
     if not may_read(request, instrument, run_number, run):
-        return HttpResponse(status=401)
-    found = Plot.objects.filter(instrument=instrument.lower(), run_number=run_number).order_by("-pk")
+        return _unauthorized()
+    plots = Plot.objects.filter(instrument=instrument.lower(), run_number=run_number)
     version = request.GET.get("version", "")
     if version:
-        found = found.filter(pk=int(version)) if version.isdigit() and len(version) < 19 else found.none()
-    newest = found.first()
-    if newest is None or newest.kind != kind:
+        number = _number(version)
+        plots = plots.none() if number is None else plots.filter(pk=number)
+    found = plots.order_by("-pk").values("pk", "kind", "sha256", "created_at").first()
+    if found is None or found["kind"] != kind:
         return _none(instrument, run)
-    response = HttpResponse(bytes(newest.content), content_type=_CONTENT_TYPES[kind])
-    response["ETag"] = f'"{newest.sha256}"'
+    etag = f'"{found["sha256"]}"'
+    response = get_conditional_response(request, etag=etag)
+    if response is None:
+        content = plots.filter(pk=found["pk"]).values_list("content", flat=True).first()
+        if content is None:  # so many newer ones have come since the line above
+            return _none(instrument, run)
+        response = HttpResponse(bytes(content), content_type=_CONTENT_TYPES[kind])
+    response["ETag"] = etag
     response["Cache-Control"] = "no-cache"
-    response["Last-Modified-At"] = newest.created_at.isoformat()
+    response["Last-Modified-At"] = found["created_at"].isoformat()
     return response
 
 
-@require_GET
+@require_safe
 def history(request: HttpRequest, instrument: str, run: str) -> HttpResponse:
     """The versions of a run's plot, newest first."""
     run_number = int(run)
-    if run_number > _LARGEST_RUN or not may_read(request, instrument, run_number, run):
-        return HttpResponse(status=401)
+    if run_number > _LARGEST_RUN:
+        return _none(instrument, run)
+    if not may_read(request, instrument, run_number, run):
+        return _unauthorized()
     rows = Plot.objects.filter(instrument=instrument.lower(), run_number=run_number).order_by("-pk")
     found = rows.values_list("pk", "kind", "sha256", "created_at")
     names = ("version", "kind", "sha256", "created_at")
@@ -113,35 +136,74 @@ def history(request: HttpRequest, instrument: str, run: str) -> HttpResponse:
 async def events(request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
     """Server-sent events: each new plot; those since Last-Event-ID first."""
     if not may_read(request, "*", None):
-        return HttpResponse(status=401)
-    after = request.headers.get("Last-Event-ID", "")
-    response = StreamingHttpResponse(
-        _stream(int(after) if after.isdigit() and len(after) < 19 else None), content_type="text/event-stream"
-    )
+        return _unauthorized()
+    last = _number(request.headers.get("Last-Event-ID", ""))
+    response = StreamingHttpResponse(_stream(last), content_type="text/event-stream")
     response["Cache-Control"] = "no-store"
     response["X-Accel-Buffering"] = "no"
     return response
 
 
-async def _stream(after: int | None) -> AsyncIterator[str]:
-    listener = HUB.listen()
+async def _stream(last: int | None) -> AsyncIterator[str]:
+    with HUB.listening() as woken:
+        try:
+            newest = await _newest()
+            # An id that is yet to come is one of another database, which has been here before.
+            last = newest if last is None else min(last, newest)
+            yield ": hello\n\n"
+            while True:
+                woken.clear()
+                plots = await _plots_after(last)
+                for last, instrument, run_number in plots:
+                    yield _event(last, instrument, run_number)
+                if len(plots) == _EVENTS_AT_A_TIME:
+                    continue
+                try:
+                    async with asyncio.timeout(_HEARTBEAT_S):
+                        await woken.wait()
+                except TimeoutError:
+                    yield ": still here\n\n"
+        except DatabaseError as error:
+            # The client comes back with the last id that it has seen.
+            log.warning("event_stream_ended", detail=str(error).split("\n")[0])
+
+
+# A stream lasts for hours; between two looks at the database it must hold neither a thread nor a connection of the pool.
+@sync_to_async(thread_sensitive=False)
+def _plots_after(last: int) -> list[tuple[int, str, int]]:
     try:
-        yield ": hello\n\n"
-        if after is not None:
-            async for plot in Plot.objects.filter(pk__gt=after).order_by("pk").defer("content")[:1000]:
-                yield event(plot)
-        while True:
-            try:
-                async with asyncio.timeout(_HEARTBEAT_S):
-                    yield await listener.get()
-            except TimeoutError:
-                yield ": still here\n\n"
+        rows = Plot.objects.filter(pk__gt=last).order_by("pk").values_list("pk", "instrument", "run_number")
+        return list(rows[:_EVENTS_AT_A_TIME])
     finally:
-        HUB.leave(listener)
+        connection.close()
+
+
+@sync_to_async(thread_sensitive=False)
+def _newest() -> int:
+    try:
+        return Plot.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+    finally:
+        connection.close()
+
+
+def _event(number: int, instrument: str, run_number: int) -> str:
+    data = json.dumps({"id": number, "instrument": instrument, "run": run_number})
+    return f"id: {number}\nevent: plot\ndata: {data}\n\n"
+
+
+def _number(text: str) -> int | None:
+    """The number of a plot, or None where the text is none."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else None
 
 
 def _none(instrument: str, run: str) -> HttpResponse:
     return _sentence(404, f"No data available for {instrument} {run}")
+
+
+def _unauthorized() -> HttpResponse:
+    response = _sentence(401, "A valid token, key or login is needed.")
+    response["WWW-Authenticate"] = "Bearer"
+    return response
 
 
 def _sentence(status: int, text: str) -> HttpResponse:

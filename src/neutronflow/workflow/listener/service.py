@@ -23,6 +23,7 @@ from neutronflow.foundation.telemetry import configure_logging, get_logger, noti
 from neutronflow.store.connection import Connection, Database
 from neutronflow.store.deadletters import DeadLetter
 from neutronflow.store.dsn import dsn
+from neutronflow.store.schema import check_schema
 from neutronflow.workflow.listener.heartbeats import Heartbeat, Presence, read_heartbeat, store_heartbeats
 from neutronflow.workflow.listener.reports import Report, store, understand
 from neutronflow.workflow.listener.settings import ListenerSettings
@@ -84,7 +85,7 @@ class Listener:
 
     async def work(self) -> None:
         """Listen until cancelled."""
-        await self._database.connected()
+        await self._database.transaction(check_schema)
         await self._session.connected()
         statuses = [destinations.TOPIC_WORKFLOW_STATUS, destinations.TOPIC_AGENT_STATUS, destinations.TOPIC_ACK]
         heartbeats = await self._session.subscribe([topic(name) for name in statuses])

@@ -22,6 +22,7 @@ from neutronflow.store.connection import Connection, Database
 from neutronflow.store.deadletters import DeadLetter
 from neutronflow.store.dsn import dsn
 from neutronflow.store.named import query
+from neutronflow.store.schema import check_schema
 from neutronflow.workflow.manager.batch import Batch, Item
 from neutronflow.workflow.manager.settings import ManagerSettings
 
@@ -69,7 +70,7 @@ class Manager:
 
     async def work(self) -> None:
         """Work until cancelled."""
-        await self._database.connected()
+        await self._database.transaction(check_schema)
         await self._session.connected()
         inputs = [queue(name) for name in destinations.MANAGER_INPUTS]
         subscription = await self._session.subscribe(inputs, prefetch=self._settings.batch)

@@ -5,14 +5,16 @@ A queue keeps a window of its messages in memory; what lies beyond stays on disk
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from neutronflow.foundation.broker.embedded.store import Delete, Load, Store
 
-WINDOW_MESSAGES = 1000
-WINDOW_BYTES = 16 * 1024 * 1024
+_RELOAD_AFTER_S: Final = 1.0
+WINDOW_MESSAGES: Final = 1000
+WINDOW_BYTES: Final = 16 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -20,6 +22,8 @@ class Entry:
     """One message of a queue, in memory."""
 
     seq: int
+    #: Unique over restarts, and the same at every delivery.
+    message_id: bytes
     headers: bytes
     body: bytes
     redelivered: bool = False
@@ -42,6 +46,8 @@ class Queue:
         self.name = name
         #: Messages that are committed and not acknowledged.
         self.depth = depth
+        #: Messages that wait for the disk.
+        self.pending = 0
         self.received = 0
         self.delivered = 0
         self.consumers: deque[Consumer] = deque()
@@ -52,6 +58,11 @@ class Queue:
         self._spilled = depth > 0
         self._last = 0
         self._loading = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is lost when it is forgotten."""
+        return not (self.depth or self.pending or self.consumers)
 
     def committed(self, entry: Entry) -> None:
         """A new message is durable."""
@@ -108,9 +119,12 @@ class Queue:
         self._loading = False
         self._spilled = more
         for seq, headers, body in rows:
-            self._append(Entry(seq, headers, body))
+            self._append(Entry(seq, self._store.message_id(seq), headers, body))
         if rows:
             self.dispatch()
+        elif more:
+            # The disk could not be read.
+            asyncio.get_running_loop().call_later(_RELOAD_AFTER_S, self._refill)
 
 
 def matches(pattern: str, name: str) -> bool:

@@ -6,8 +6,10 @@ import argparse
 import asyncio
 import contextlib
 import signal
+from pathlib import Path
 
-from neutronflow.foundation.broker.embedded.server import Broker, Client, statistics_json
+from neutronflow.foundation.broker.embedded.broker import Broker
+from neutronflow.foundation.broker.embedded.server import Client
 from neutronflow.foundation.broker.embedded.store import Store
 from neutronflow.foundation.broker.settings import BrokerSettings
 from neutronflow.foundation.config import Settings, load
@@ -16,7 +18,8 @@ from neutronflow.foundation.telemetry import configure_logging, get_logger, noti
 
 log = get_logger(__name__)
 
-_STATISTICS_EVERY_S = 5.0
+_LAST_COMMIT_WITHIN_S = 2.0
+_GOODBYE_WITHIN_S = 1.0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -52,16 +55,39 @@ async def serve(settings: Settings) -> None:
         raise PortInUse(service="broker", where=f"{settings.core.bind}:{port}", detail=error.strerror) from error
     notify_ready(f"{sum(store.depths.values())} messages kept")
     log.info("broker_ready", port=port, messages=sum(store.depths.values()))
-    statistics = folder / "statistics.json"
     try:
         while not stop.is_set():
-            partial = statistics.with_suffix(".part")
-            partial.write_text(statistics_json(broker))
-            partial.replace(statistics)
+            _write_statistics(folder / "statistics.json", broker)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), _STATISTICS_EVERY_S)
+                await asyncio.wait_for(stop.wait(), own.statistics_every_s)
     finally:
         server.close()
-        for client in list(broker.clients):
-            client._close()
+        await _see_out(broker)
         store.close()
+
+
+async def _see_out(broker: Broker) -> None:
+    """Take nothing more in, confirm what is durable, and close all connections."""
+    connections = list(broker.connections)
+    for one in connections:
+        one.hold()
+    durable = asyncio.Event()
+    broker.after_commit(durable.set)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(durable.wait(), _LAST_COMMIT_WITHIN_S)
+    for one in connections:
+        one.close()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_GOODBYE_WITHIN_S):
+            for one in connections:
+                await one.closed.wait()
+
+
+def _write_statistics(path: Path, broker: Broker) -> None:
+    partial = path.with_suffix(".part")
+    try:
+        partial.write_text(broker.statistics_json())
+        partial.replace(path)
+    except OSError as error:
+        # A full disk is no reason to stop: what is in the store can still be delivered.
+        log.warning("broker_statistics_not_written", path=str(path), detail=str(error))

@@ -10,19 +10,25 @@ import asyncio
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from neutronflow.foundation.errors import NeutronflowError
+from neutronflow.foundation.ids import new_id
+from neutronflow.foundation.telemetry import get_logger
+
+log = get_logger(__name__)
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS message (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, queue TEXT NOT NULL, headers BLOB NOT NULL, body BLOB NOT NULL
 );
 CREATE INDEX IF NOT EXISTS message_of_queue ON message (queue, seq);
+CREATE TABLE IF NOT EXISTS identity (id TEXT NOT NULL);
 """
 _PAUSE_AFTER_FAILURE_S = 0.5
+_LOCK_WITHIN_S = 2.0
 _INSERT = "INSERT INTO message (seq, queue, headers, body) VALUES (?, ?, ?, ?)"
 _WINDOW = "SELECT seq, headers, body FROM message WHERE queue = ? AND seq > ? ORDER BY seq"
 
@@ -82,19 +88,35 @@ class Store:
         self._pending: list[Operation] = []
         self._wake = threading.Condition()
         self._stopping = False
+        #: Deletions whose commit failed; the thread's own.
+        self._undeleted: list[Delete] = []
         try:
-            self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._database = sqlite3.connect(
+                path, timeout=_LOCK_WITHIN_S, isolation_level=None, check_same_thread=False
+            )
+            # Two brokers on one store would deliver everything twice.
+            self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute(f"PRAGMA synchronous = {'FULL' if fsync else 'OFF'}")
             self._database.executescript(_SCHEMA)
+            self._database.execute(
+                "INSERT INTO identity SELECT ? WHERE NOT EXISTS (SELECT 1 FROM identity)", (new_id(),)
+            )
+            self._id: str = self._database.execute("SELECT id FROM identity").fetchone()[0]
             self.depths = dict(self._database.execute("SELECT queue, count(*) FROM message GROUP BY queue").fetchall())
             last = self._database.execute("SELECT seq FROM sqlite_sequence WHERE name = 'message'").fetchone()
         except sqlite3.Error as error:
+            if "_database" in self.__dict__:
+                self._database.close()
             raise StoreUnusable(path=path, detail=error) from error
         #: The highest sequence number ever used.
         self.last_seq: int = last[0] if last else 0
         self._thread = threading.Thread(target=self._work, name="broker-store", daemon=True)
         self._thread.start()
+
+    def message_id(self, seq: int) -> bytes:
+        """The id of a message: a number that no message of this or any other store has."""
+        return f"{self._id}-{seq}".encode()
 
     def submit(self, operation: Operation) -> None:
         """Hand over one operation."""
@@ -124,47 +146,47 @@ class Store:
     def _commit(self, batch: list[Operation]) -> None:
         """One transaction for a batch; loads see what stands before them in the batch, and nothing behind."""
         callbacks: list[Callable[[], None]] = []
-        problem: str | None = None
-        writes: list[Insert | Delete] = []
+        changes: list[Insert | Delete | Barrier] = []
         for operation in batch:
-            match operation:
-                case Load():
-                    problem = self._write(writes) or problem
-                    writes = []
-                    callbacks.append(self._load(operation))
-                case Barrier():
-                    callbacks.append(_calling(operation.done, None))
-                case Insert() | Delete():
-                    writes.append(operation)
-                    if isinstance(operation, Insert):
-                        callbacks.append(_calling(operation.done, None))
-        problem = self._write(writes) or problem
-        if problem is not None:
-            # Nothing of a failed commit may be confirmed. Deletions are tried again, after a pause: the disk is full, say.
-            callbacks = [_calling(one.done, problem) for one in batch if isinstance(one, Insert | Barrier)]
-            callbacks += [_calling_load(one.done) for one in batch if isinstance(one, Load)]
-            with self._wake:
-                self._pending[:0] = [one for one in batch if isinstance(one, Delete)]
-                self._wake.wait(_PAUSE_AFTER_FAILURE_S)
+            if isinstance(operation, Load):
+                callbacks += self._change(changes)
+                changes = []
+                callbacks.append(self._load(operation))
+            else:
+                changes.append(operation)
+        callbacks += self._change(changes)
         with contextlib.suppress(RuntimeError):  # the loop may be closed already
-            self._loop.call_soon_threadsafe(_call_all, callbacks)
+            self._loop.call_soon_threadsafe(_call_all, iter(callbacks))
+        self._pause_after_failure()
 
-    def _write(self, writes: list[Insert | Delete]) -> str | None:
-        """Commit these; the reason why not, if so."""
-        if not writes:
-            return None
-        try:
-            self._database.execute("BEGIN IMMEDIATE")
-            inserts = [(one.seq, one.queue, one.headers, one.body) for one in writes if isinstance(one, Insert)]
-            deletes = [(one.seq,) for one in writes if isinstance(one, Delete)]
-            self._database.executemany(_INSERT, inserts)
-            self._database.executemany("DELETE FROM message WHERE seq = ?", deletes)
-            self._database.execute("COMMIT")
-        except sqlite3.Error as error:
-            with contextlib.suppress(sqlite3.Error):
-                self._database.execute("ROLLBACK")
-            return str(error)
-        return None
+    def _change(self, changes: list[Insert | Delete | Barrier]) -> list[Callable[[], None]]:
+        """Commit these, and what to call back. Nothing of a failed commit is confirmed; its deletions are tried again."""
+        inserts = [(one.seq, one.queue, one.headers, one.body) for one in changes if isinstance(one, Insert)]
+        deletes = [(one.seq,) for one in changes if isinstance(one, Delete)]
+        problem: str | None = None
+        if inserts or deletes:
+            try:
+                self._database.execute("BEGIN IMMEDIATE")
+                self._database.executemany(_INSERT, inserts)
+                self._database.executemany("DELETE FROM message WHERE seq = ?", deletes)
+                self._database.execute("COMMIT")
+            except sqlite3.Error as error:
+                problem = str(error)
+                log.error("broker_store_failed", path=str(self._path), detail=problem)
+                self._undeleted += [one for one in changes if isinstance(one, Delete)]
+                with contextlib.suppress(sqlite3.Error):
+                    self._database.execute("ROLLBACK")
+        return [_calling(one.done, problem) for one in changes if not isinstance(one, Delete)]
+
+    def _pause_after_failure(self) -> None:
+        """Wait before what could not be deleted is tried again: the disk is full, say."""
+        if not self._undeleted:
+            return
+        with self._wake:
+            if not self._stopping:
+                self._wake.wait(_PAUSE_AFTER_FAILURE_S)
+                self._pending[:0] = self._undeleted
+            self._undeleted = []
 
     def _load(self, load: Load) -> Callable[[], None]:
         rows: list[tuple[int, bytes, bytes]] = []
@@ -188,6 +210,11 @@ def _calling_load(done: Callable[[list[tuple[int, bytes, bytes]], bool], None]) 
     return lambda: done([], True)
 
 
-def _call_all(callbacks: list[Callable[[], None]]) -> None:
-    for callback in callbacks:
-        callback()
+def _call_all(callbacks: Iterator[Callable[[], None]]) -> None:
+    try:
+        for callback in callbacks:
+            callback()
+    except BaseException:
+        # A fault in one must not take the others' receipts with it; the loop's handler logs it.
+        asyncio.get_running_loop().call_soon(_call_all, callbacks)
+        raise

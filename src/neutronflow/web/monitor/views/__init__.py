@@ -1,0 +1,1 @@
+"""The monitor's views: pages, fragments, events, the API."""
