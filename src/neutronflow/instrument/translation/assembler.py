@@ -31,6 +31,7 @@ from neutronflow.domain.adara.packets import (
     VariableValue,
     decode,
 )
+from neutronflow.domain.adara.scalars import SCALAR_TYPES, scalars
 from neutronflow.domain.adara.wire import (
     EPICS_EPOCH_UNIX,
     HEADER_BYTES,
@@ -200,7 +201,7 @@ class Assembler:
         found = scan(words, self._offset, self._scratch)
         cut, used = self._cut(words, found, final=final)
         found = Scan(found.at[:cut], found.base[:cut], used)
-        self._take_packets(found)
+        self._take_packets(words, found)
         if self._needs_events(found):
             self._take_events(words, found)
         rest = self._buffer[4 * used : self._held]
@@ -243,15 +244,22 @@ class Assembler:
             raise UnusableStream(detail="events came before the run began")
         return True
 
-    def _take_packets(self, found: Scan) -> None:
-        """Everything but events, one by one: these are few."""
+    def _take_packets(self, words: npt.NDArray[np.uint32], found: Scan) -> None:
+        """Everything but events: single numbers together, the others, which are few, one by one."""
         ends = np.append(found.at[1:], found.end)
-        wanted = np.flatnonzero(~np.isin(found.base, (*_PULSE_TYPES, PacketType.RTDL)))
-        for i in wanted:
+        alone = ~np.isin(found.base, (*_PULSE_TYPES, PacketType.RTDL))
+        # A descriptor may change what the values before and behind it belong to.
+        together = not (found.base == PacketType.DEVICE_DESCRIPTOR).any()
+        if together:
+            alone &= ~np.isin(found.base, SCALAR_TYPES)
+        for i in np.flatnonzero(alone):
             start, end = 4 * int(found.at[i]), 4 * int(ends[i])
             _, form, seconds, nanoseconds = _HEADER.unpack_from(self._buffer, start)
             payload = self._buffer[start + HEADER_BYTES : end]
             self._take(Packet(form >> 8, form & 0xFF, seconds, nanoseconds, payload, self._offset + start))
+
+        if together:
+            self._variables.log_scalars(scalars(words, found, self._offset))
 
     def _take(self, packet: Packet) -> None:
         self._last_time_ns = packet.time_ns
