@@ -9,7 +9,7 @@ import pytest
 from neutronflow.domain.adara.packets import DeviceDescriptor, encode
 from neutronflow.instrument.translation import logs as module
 from neutronflow.instrument.translation.assembler import Assembler, Translated
-from neutronflow.instrument.translation.logs import statistics
+from neutronflow.instrument.translation.logs import Log, statistics
 from neutronflow.instrument.translation.problems import MOST_KINDS, Problems
 from tests.support.runs import START_S, device, pulse, run, value
 
@@ -82,6 +82,29 @@ def test_the_same_value_at_the_same_time_is_one_value_though_it_is_not_a_number(
         assert len(group["d/value"]) == 2
         assert group["a/value"].shape == (1, 2)
         assert group["s/value"].shape == (1, 1)
+
+
+def test_numbers_that_come_together_are_kept_as_if_they_came_one_by_one() -> None:
+    chance = np.random.default_rng(2)
+    times = np.sort(chance.integers(0, 40, 100)).astype(np.int64)
+    numbers = chance.choice([1.0, 2.0, np.nan, np.inf], 100)
+    one, other = (Log("pv", "pv", "double", "f8", "", 1, "d", False, None) for _ in range(2))
+    for time_ns, number in zip(times.tolist(), numbers.tolist(), strict=True):
+        one.add(time_ns, number)
+    for start in range(0, 100, 7):
+        other.extend(times[start : start + 7], numbers[start : start + 7])
+    other.extend(times[:0], numbers[:0])
+    assert len(one.times_ns) < 100
+    assert one.times_ns == other.times_ns
+    assert np.array_equal(one.numbers, other.numbers, equal_nan=True)
+
+
+def test_a_descriptor_between_two_values_parts_them(tmp_path: Path) -> None:
+    before, after = (device(50, [(name, "", "integer")]) for name in ("before", "after"))
+    _, group = translate(tmp_path, before, value(50, 1, "u32", 1), after, value(50, 1, "u32", 2, 1))
+    with group.file:
+        assert group["before/value"][()].tolist() == [1]
+        assert group["after/value"][()].tolist() == [2]
 
 
 def test_of_values_older_than_the_run_the_newest_holds_and_stands_at_its_beginning(tmp_path: Path) -> None:

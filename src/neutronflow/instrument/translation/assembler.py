@@ -31,6 +31,7 @@ from neutronflow.domain.adara.packets import (
     VariableValue,
     decode,
 )
+from neutronflow.domain.adara.scalars import SCALAR_TYPES, scalars
 from neutronflow.domain.adara.wire import (
     EPICS_EPOCH_UNIX,
     HEADER_BYTES,
@@ -53,9 +54,7 @@ BLOCK_BYTES = 4 << 20
 _HEADER = struct.Struct("<IIII")
 #: The bit of a monitor's format, or of a bank set's flags, that asks for a histogram.
 _HISTOGRAM = 2
-_EVENT_TYPES = frozenset(
-    [PacketType.BANKED_EVENT, PacketType.BANKED_EVENT_STATE, PacketType.BEAM_MONITOR_EVENT, PacketType.RTDL]
-)
+_PULSE_TYPES = (PacketType.BANKED_EVENT, PacketType.BANKED_EVENT_STATE, PacketType.BEAM_MONITOR_EVENT)
 #: More than this for one pulse is worked on without waiting for its end.
 _MOST_BYTES = 2 * MAX_PACKET_BYTES
 
@@ -202,7 +201,7 @@ class Assembler:
         found = scan(words, self._offset, self._scratch)
         cut, used = self._cut(words, found, final=final)
         found = Scan(found.at[:cut], found.base[:cut], used)
-        self._take_packets(found)
+        self._take_packets(words, found)
         if self._needs_events(found):
             self._take_events(words, found)
         rest = self._buffer[4 * used : self._held]
@@ -227,27 +226,40 @@ class Assembler:
         last = last_pulse(words, found)
         # Nothing follows DATA_DONE, and its sender waits for an answer.
         final = final or bool((found.base[max(last, 0) :] == PacketType.DATA_DONE).any())
-        if final or last < 0 or self._held > _MOST_BYTES:
+        if final or last < 0 or self._held > _MOST_BYTES or self._long_past_events(found, last):
             return len(found.at), found.end
         return last, int(found.at[last])
 
+    def _long_past_events(self, found: Scan, last: int) -> bool:
+        """Whether so much has come after the last event packet that its pulse is over: a paused run, without beam."""
+        if 4 * (found.end - int(found.at[last])) < BLOCK_BYTES // 2:
+            return False
+        after = int(np.flatnonzero(np.isin(found.base, _PULSE_TYPES))[-1]) + 1
+        return after < len(found.at) and 4 * (found.end - int(found.at[after])) >= BLOCK_BYTES // 2
+
     def _needs_events(self, found: Scan) -> bool:
-        kinds = (PacketType.BANKED_EVENT, PacketType.BANKED_EVENT_STATE, PacketType.BEAM_MONITOR_EVENT)
-        if not np.isin(found.base, kinds).any():
+        if not np.isin(found.base, _PULSE_TYPES).any():
             return False
         if not self.run_number:
             raise UnusableStream(detail="events came before the run began")
         return True
 
-    def _take_packets(self, found: Scan) -> None:
-        """Everything but events, one by one: these are few."""
+    def _take_packets(self, words: npt.NDArray[np.uint32], found: Scan) -> None:
+        """Everything but events: single numbers together, the others, which are few, one by one."""
         ends = np.append(found.at[1:], found.end)
-        wanted = np.flatnonzero(~np.isin(found.base, list(_EVENT_TYPES)))
-        for i in wanted:
+        alone = ~np.isin(found.base, (*_PULSE_TYPES, PacketType.RTDL))
+        # A descriptor may change what the values before and behind it belong to.
+        together = not (found.base == PacketType.DEVICE_DESCRIPTOR).any()
+        if together:
+            alone &= ~np.isin(found.base, SCALAR_TYPES)
+        for i in np.flatnonzero(alone):
             start, end = 4 * int(found.at[i]), 4 * int(ends[i])
             _, form, seconds, nanoseconds = _HEADER.unpack_from(self._buffer, start)
             payload = self._buffer[start + HEADER_BYTES : end]
             self._take(Packet(form >> 8, form & 0xFF, seconds, nanoseconds, payload, self._offset + start))
+
+        if together:
+            self._variables.log_scalars(scalars(words, found, self._offset))
 
     def _take(self, packet: Packet) -> None:
         self._last_time_ns = packet.time_ns

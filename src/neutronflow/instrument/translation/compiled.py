@@ -18,8 +18,10 @@ def warm() -> None:
     import numpy as np
 
     from neutronflow.domain.adara.events import Demultiplexer, last_pulse, scan
+    from neutronflow.domain.adara.scalars import scalars
 
     nothing = np.empty(0, np.uint32)
     found = scan(nothing, 0)
     last_pulse(nothing, found)
+    scalars(nothing, found, 0)
     Demultiplexer().block(nothing, found, 0)

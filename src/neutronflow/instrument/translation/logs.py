@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neutronflow.domain.adara.devices import DeviceDescriptor, Value, VariableValue
+from neutronflow.domain.adara.scalars import Scalars
 from neutronflow.domain.adara.xml import parse_xml
 from neutronflow.instrument.translation import hdf5
 from neutronflow.instrument.translation.clock import Clock
@@ -91,6 +92,17 @@ class Log:
             self.others.append(value.copy() if isinstance(value, np.ndarray) else value)
         return True
 
+    def extend(self, times_ns: npt.NDArray[np.int64], numbers: npt.NDArray[np.float64]) -> None:
+        """Keep numbers, shape (n,), as :meth:`add` would one after the other."""
+        before_ns = np.concatenate([self.times_ns[-1:], times_ns[:-1]]).astype(np.int64)
+        before = np.concatenate([self.numbers[-1:], numbers[:-1]])
+        first = len(times_ns) - len(before_ns)  # 1 where this log was empty: the first number repeats nothing
+        keep = np.ones(len(times_ns), np.bool_)
+        alike = (before == numbers[first:]) | (np.isnan(before) & np.isnan(numbers[first:]))
+        keep[first:] = ~((before_ns == times_ns[first:]) & alike)
+        self.times_ns.frombytes(times_ns[keep].tobytes())
+        self.numbers.frombytes(numbers[keep].tobytes())
+
 
 class ProcessVariables:
     """All process variables of a run."""
@@ -125,6 +137,19 @@ class ProcessVariables:
             self._problems.count(f"{found.connection} is defined as {found.kind}, but a value is {update.kind}")
         else:
             found.add(time_ns, update.value)
+
+    def log_scalars(self, values: Scalars) -> None:
+        """Take many values that are single numbers."""
+        for one in values.by_variable():
+            device, variable = int(one.device_id[0]), int(one.variable_id[0])
+            found = self._by_id.get((device, variable))
+            kind = "double" if one.is_double[0] else "u32"
+            if found is None:
+                self._problems.count(f"variable {variable} of device {device} is not defined", len(one))
+            elif found.kind != kind:
+                self._problems.count(f"{found.connection} is defined as {found.kind}, but a value is {kind}", len(one))
+            else:
+                found.extend(one.time_ns, one.value)
 
     def write(self, parent: h5py.Group, clock: Clock) -> None:
         """Write all that have values."""

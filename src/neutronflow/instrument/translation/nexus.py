@@ -1,6 +1,6 @@
 """The NeXus file of a run, written while its events arrive.
 
-The layout is that of the files that the facility's programs and readers know, group for group.
+The layout is that of the files that the facility's programs and readers know; ``docs/reference/nexus.md`` describes it.
 """
 
 from __future__ import annotations

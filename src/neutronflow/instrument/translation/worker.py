@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import multiprocessing
 import os
 import signal
 import socket
+import threading
 import time
 import traceback
 from collections.abc import Callable
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -48,12 +50,24 @@ def work(connection: socket.socket, report: Connection, path: Path, idle_timeout
     Reports the run's :class:`Identity` as soon as it is known, ``RECEIVED``, and at last a :class:`Translated`, a
     :class:`Failure`, or None where not one byte came (somebody looked whether the port is open).
     """
-    # Forked from the preloaded process, which ends with the translator: so does this one.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _end_with_the_translator()
     with contextlib.suppress(BrokenPipeError):
         report.send(translate(connection, report.send, path, idle_timeout_s))
     # Without the ordinary end of a process: after a failed write, HDF5 would crash in it.
     os._exit(0)
+
+
+def _end_with_the_translator() -> None:
+    """However the translator dies, and the preloaded process from which this one was forked."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # tells of the preloaded process alone
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)
 
 
 def translate(
