@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from neutronflow.store.roles import grant
 from tests.support.services import Services
@@ -76,5 +76,6 @@ def test_rights_can_be_given_again(tmp_path: Path, database: str) -> None:
 
 
 def test_a_role_of_the_workflow_cannot_enter_the_live_data_database(database: str) -> None:
+    name = f"livedata_of_{conninfo_to_dict(database)['dbname']}"
     with pytest.raises(psycopg.OperationalError, match="permission denied"):
-        psycopg.connect(make_conninfo(database, user="nf_manager", dbname="livedata_of_tests"))
+        psycopg.connect(make_conninfo(database, user="nf_manager", dbname=name))

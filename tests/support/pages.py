@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 from tests.support.services import Services
 from tests.support.stack import free_offset
@@ -147,7 +148,8 @@ class Monitor(Services):
 
     def start_livedata(self) -> None:
         """A live data server with a database of its own."""
-        self.environ["NEUTRONFLOW_DATABASE__LIVEDATA_NAME"] = "livedata_of_tests"
+        database = str(conninfo_to_dict(self.conninfo)["dbname"])
+        self.environ["NEUTRONFLOW_DATABASE__LIVEDATA_NAME"] = f"livedata_of_{database}"
         words = [sys.executable, "-m", "neutronflow.cli", "livedata", "--migrate"]
         subprocess.run(words, env=self.environ, check=True, capture_output=True)
         self.start("livedata")

@@ -66,7 +66,7 @@ class Services:
         """Give the services' roles their rights in this (migrated) database."""
         name = str(conninfo_to_dict(self._conninfo)["dbname"])
         passwords = {role: f"of db-{role}" for role in ROLES}
-        ensure_roles(self._conninfo, passwords, workflow=name, livedata="livedata_of_tests")
+        ensure_roles(self._conninfo, passwords, workflow=name, livedata=f"livedata_of_{name}")
         grant(self._conninfo)
 
     def start(self, *words: str, **changes: str) -> subprocess.Popen[bytes]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -19,7 +20,9 @@ except ValueError:
 
 @pytest.mark.parametrize("fmt", ["console", "json"])
 def test_a_traceback_in_the_log_shows_no_local_variables(fmt: str) -> None:
-    done = subprocess.run([sys.executable, "-c", PROGRAM.format(fmt=fmt)], capture_output=True, text=True, check=True)
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", PROGRAM.format(fmt=fmt)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environ)
     assert "it failed" in done.stderr
     assert "SNS/HYS/1" in done.stderr
     assert "s3cret" not in done.stderr
