@@ -172,6 +172,18 @@ def test_a_consumer_holds_no_more_than_its_prefetch(client: Raw, other: Raw, que
     assert other.expect("MESSAGE").body == b"2"
 
 
+def test_a_consumer_holds_so_many_bytes_at_most_whatever_its_prefetch(client: Raw, other: Raw, queue: str) -> None:
+    for _ in range(70):
+        client.publish(queue, b"x" * 1_000_000)
+    other.subscribe(queue, prefetch=9_999_999)
+    held = other.messages(68)  # 64 MB and what of a message goes beyond
+    other.hears_nothing_before()
+    for message in held:
+        other.ack(message)
+    for message in other.messages(2):
+        other.ack(message)
+
+
 def test_a_prefetch_of_nothing_is_one(client: Raw, queue: str) -> None:
     client.publish(queue, b"0")
     client.publish(queue, b"1")

@@ -20,8 +20,8 @@ def stranger(monitor: Monitor) -> httpx.Client:
 @pytest.fixture(scope="module")
 def person(monitor: Monitor) -> str:
     """Someone with a password."""
-    from django.contrib.auth.hashers import PBKDF2PasswordHasher
     from django.conf import settings
+    from django.contrib.auth.hashers import PBKDF2PasswordHasher
 
     if not settings.configured:
         settings.configure()
