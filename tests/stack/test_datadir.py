@@ -53,8 +53,8 @@ def test_its_version_is_never_half_written(tmp_path: Path, monkeypatch: pytest.M
         path.touch()
         raise OSError("the disk is full")
 
-    with monkeypatch.context() as patch, pytest.raises(NotADataDirectory, match="the disk is full"):
-        patch.setattr(Path, "write_text", cut_short)
+    monkeypatch.setattr(Path, "write_text", cut_short)
+    with pytest.raises(NotADataDirectory, match="the disk is full"):
         DataDirectory(tmp_path).prepare()
     assert not (tmp_path / "VERSION").exists()
 
