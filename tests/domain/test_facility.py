@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from neutronflow.domain.facility import BadIdentifier, Facilities, RunKey, UnknownFacility, facilities
+from neutronflow.domain.facility import BadIdentifier, Facilities, Place, RunKey, UnknownFacility, facilities
 from neutronflow.foundation.errors import ConfigurationError
 
 ROOT = Path("/archive")
@@ -69,3 +69,31 @@ def test_links_that_lead_out_of_the_archive_are_seen(tmp_path: Path) -> None:
     assert known.contains(archive / "SNS" / "file")
     assert not known.contains(archive / "out" / "passwd")
     assert not known.contains(archive / ".." / "passwd")
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        ("SNS/HYS/IPTS-12345/nexus/HYS_1001.nxs.h5", Place("SNS", "HYS", "IPTS-12345", 1001)),
+        ("SNS/HYS/IPTS-12345/nexus/HYS_1001.v2.nxs.h5", Place("SNS", "HYS", "IPTS-12345", 1001)),
+        ("sns/hys/ipts-1/nexus/hys_0007.nxs.h5", Place("SNS", "HYS", "IPTS-1", 7)),
+        ("HFIR/CG2/IPTS-9/shared/autoreduce/CG2_12.json", Place("HFIR", "CG2", "IPTS-9", 12)),
+        ("HFIR/CG2/IPTS-9/shared/autoreduce/deeper/CG2_12_x.json", Place("HFIR", "CG2", "IPTS-9", 12)),
+        ("SNS/REF_L/IPTS-2/nexus/REF_L_12.nxs.h5", Place("SNS", "REF_L", "IPTS-2", 12)),
+        ("SNS/HYS/IPTS-1/nexus/notes.txt", Place("SNS", "HYS", "IPTS-1", None)),
+        ("SNS/HYS/IPTS-1/nexus/HYS_99999999999.nxs.h5", Place("SNS", "HYS", "IPTS-1", None)),
+        ("raw/muon/EMU/P1/r5.nx", Place("MUON", "EMU", "P1", 5)),
+        ("raw/muon/EMU/IPTS-1/r5.nx", None),
+        ("SNS/HYS/P1/nexus/HYS_1.nxs.h5", None),
+        ("SNS/HYS/IPTS-1/nexus2/HYS_1.nxs.h5", None),
+        ("ESS/HYS/IPTS-1/nexus/HYS_1.nxs.h5", None),
+        ("HYS_1.nxs.h5", None),
+    ],
+)
+def test_a_file_is_known_by_where_it_lies(tmp_path: Path, path: str, place: Place | None) -> None:
+    muon = {"experiment_pattern": r"P\d", "nexus_dir": "raw/muon/{instrument}/{experiment}", "nexus_name": "r{run}.nx"}
+    assert facilities(tmp_path, {"muon": muon}).place_of(tmp_path / path) == place
+
+
+def test_a_file_outside_of_the_archive_is_nobodys(tmp_path: Path) -> None:
+    assert facilities(tmp_path / "archive", {}).place_of(tmp_path / "SNS/HYS/IPTS-1/nexus/HYS_1.nxs.h5") is None

@@ -177,4 +177,4 @@ def test_doctor_says_what_is_missing_and_how_to_get_it(environ: dict[str, str]) 
     assert "-       browser            not here." in done.stdout
     assert "apt-get install chromium" in done.stdout
     parts = {part["name"]: part for part in json.loads(call(environ, "doctor", "--json").stdout)["parts"]}
-    assert {"artemis", "browser", "slurm", "epics", "scipp", "slapd", "landlock"} <= parts.keys()
+    assert {"artemis", "browser", "slurm", "epics", "scipp", "slapd", "landlock", "namespaces"} <= parts.keys()

@@ -145,6 +145,26 @@ class Monitor(Services):
         """Tell open pages, as the manager does; returns the change's id."""
         return int(self.sql("SELECT announce(%s, 'SNS', %s, %s)", kind, instrument, number)[0][0])
 
+    def start_livedata(self) -> None:
+        """A live data server with a database of its own."""
+        self.environ["NEUTRONFLOW_DATABASE__LIVEDATA_NAME"] = "livedata_of_tests"
+        words = [sys.executable, "-m", "neutronflow.cli", "livedata", "--migrate"]
+        subprocess.run(words, env=self.environ, check=True, capture_output=True)
+        self.start("livedata")
+
+    def upload_plot(self, number: int, html: str, instrument: str = "HYS") -> None:
+        """Publish a plot as a script does."""
+        where = (
+            f"http://127.0.0.1:{self.settings.port('livedata')}/plots/{instrument.lower()}/{number}/upload_plot_data/"
+        )
+        form = {"username": "publisher", "password": "of livedata-upload-password", "data_type": "html"}
+        answer = httpx.post(where, data=form, files={"file": ("plot.html", html.encode())}, timeout=20)
+        assert answer.status_code == 200, answer.text
+
+    def running(self) -> list[subprocess.Popen[bytes]]:
+        """The processes that have not ended."""
+        return [process for process in self._processes if process.poll() is None]
+
     def sql_do(self, statement: str, *values: object) -> None:
         with psycopg.connect(self.conninfo, autocommit=True) as connection:
             connection.execute(statement.encode(), values)

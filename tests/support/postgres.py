@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -113,3 +114,18 @@ def running_cluster(**changes: str) -> Iterator[Cluster]:
     finally:
         cluster.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def migrate(cluster: Cluster, database: str) -> None:
+    """Give a database the workflow schema."""
+    script = (
+        "import django; from django.conf import settings; from neutronflow.store import django_settings as s;"
+        "values = {k: getattr(s, k) for k in dir(s) if k.isupper()};"
+        f"where = dict(NAME={database!r}, HOST='127.0.0.1', PORT={cluster.port}, USER='postgres');"
+        "values['DATABASES']['default'].update(where);"
+        "settings.configure(**values); django.setup();"
+        "from django.core.management import call_command; call_command('migrate', verbosity=0)"
+    )
+    subprocess.run(
+        [sys.executable, "-c", script], check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    )

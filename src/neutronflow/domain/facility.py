@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 import msgspec
@@ -53,6 +54,15 @@ class RunKey(msgspec.Struct, frozen=True, order=True):
         return f"{self.facility}/{self.instrument}/{self.run_number}"
 
 
+class Place(msgspec.Struct, frozen=True):
+    """Whose file a file is, by where it lies. Names are upper case."""
+
+    facility: str
+    instrument: str
+    experiment: str
+    run_number: int | None
+
+
 class Facilities:
     """The facility profiles known here, and the archive they lie in."""
 
@@ -91,6 +101,17 @@ class Facilities:
         """Where the reduced data of an experiment's runs belong."""
         return self._place(self.profile(run.facility).reduced_dir, run, experiment)
 
+    def place_of(self, path: Path) -> Place | None:
+        """Whose raw or reduced file this is, by its path; None where no profile puts files there."""
+        if not path.is_relative_to(self.archive_root):
+            return None
+        relative = path.relative_to(self.archive_root)
+        for profile in self._profiles.values():
+            for pattern in (profile.nexus_dir, profile.reduced_dir):
+                if place := _place_in(profile, pattern, relative):
+                    return place
+        return None
+
     def contains(self, path: Path) -> bool:
         """Whether a path, with all symbolic links resolved, lies in the archive."""
         return path.resolve().is_relative_to(self.archive_root.resolve())
@@ -120,6 +141,37 @@ def facilities(archive_root: Path, table: Mapping[str, Any]) -> Facilities:
             raise ConfigurationError(where=where, detail=str(error)) from error
         profiles[profile.name] = profile
     return Facilities(archive_root, profiles)
+
+
+def _place_in(profile: FacilityProfile, pattern: str, path: Path) -> Place | None:
+    found = re.match(_as_expression(pattern, profile.name), str(path.parent), re.IGNORECASE)
+    if found is None:
+        return None
+    names = found.groupdict()
+    try:
+        instrument = _checked(names.get("instrument", ""), profile.instrument_pattern, "an instrument")
+        experiment = _checked(names.get("experiment", ""), profile.experiment_pattern, "an experiment")
+    except BadIdentifier:
+        return None
+    start = profile.nexus_name.partition("{run}")[0]
+    start = start.format(facility=profile.name, instrument=instrument, experiment=experiment)
+    number = re.match(rf"{re.escape(start)}(\d{{1,10}})(?!\d)", path.name, re.IGNORECASE | re.ASCII)
+    run_number = int(number[1]) if number and 0 < int(number[1]) < 2**31 else None
+    return Place(profile.name, instrument, experiment, run_number)
+
+
+def _as_expression(pattern: str, facility: str) -> str:
+    """The regular expression of the folders that a pattern of a profile gives, and of those below them."""
+    seen: set[str] = set()
+    parts = []
+    for text, field, _, _ in Formatter().parse(pattern):
+        parts.append(re.escape(text))
+        if field == "facility":
+            parts.append(re.escape(facility))
+        elif field:
+            parts.append(f"(?P={field})" if field in seen else f"(?P<{field}>[^/]+)")
+            seen.add(field)
+    return "".join(parts) + r"(?:/|\Z)"
 
 
 def _fields(run: RunKey, experiment: str) -> dict[str, object]:

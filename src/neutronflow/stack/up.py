@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -137,6 +138,12 @@ def _say_where_postgresql_is(settings: Settings) -> None:
         print(f"PostgreSQL cannot reach {settings.data_dir}; its files lie in {server.folder}.", file=sys.stderr)
 
 
+def _own_name() -> str:
+    """How this command is called here."""
+    name = os.path.relpath(sys.argv[0])
+    return name if Path(sys.argv[0]).name == "neutronflow" and shutil.which("neutronflow") is None else "neutronflow"
+
+
 async def _welcome(settings: Settings, seconds: float) -> None:
     """Say where the page is, with a link that logs in once."""
     maker = await asyncio.create_subprocess_exec(
@@ -152,7 +159,7 @@ async def _welcome(settings: Settings, seconds: float) -> None:
         f"\nNeutronflow is up ({seconds:.1f} s).\n"
         f"  page          http://{settings.core.bind}:{settings.port('monitor')}/\n"
         f"  log in once   {link}\n"
-        f"  send a run    neutronflow replay tests/data/adara/small_sms_run1001.adara --speed 20\n"
+        f"  send a run    {_own_name()} replay tests/data/adara/small_sms_run1001.adara --speed 20\n"
         f"  stop          Ctrl-C\n",
         flush=True,
     )

@@ -15,7 +15,7 @@ def monitor(
 ) -> Iterator[Monitor]:
     """A running monitor with an empty database, for the tests of one module, who take instruments of their own."""
     conninfo = cluster.create_database(request.module.__name__.replace(".", "_"), _migrated_template)
-    place = Monitor(tmp_path_factory.mktemp("monitor"), conninfo)
+    place = Monitor(tmp_path_factory.mktemp("monitor"), conninfo, NEUTRONFLOW_MONITOR__LOGIN_FAILURES="4")
     place.prepare_roles()
     try:
         place.start("monitor")

@@ -31,7 +31,9 @@ def test_a_cursor_reads_what_it_has_written() -> None:
     assert Cursor.of("older", cursor_text(at, 42)) == Cursor("older", at, 42)
 
 
-@pytest.mark.parametrize("text", ["", "x", "2026-11-25T08:00:00_1", "2026-11-25T08:00:00+00:00_", "2026-11-25T08:00:00+00:00_²"])
+@pytest.mark.parametrize(
+    "text", ["", "x", "2026-11-25T08:00:00_1", "2026-11-25T08:00:00+00:00_", "2026-11-25T08:00:00+00:00_²"]
+)
 def test_a_cursor_that_is_none_is_ignored(text: str) -> None:
     assert Cursor.of("older", text) is None
 

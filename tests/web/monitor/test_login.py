@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import httpx
 import pytest
 
@@ -17,20 +20,18 @@ def stranger(monitor: Monitor) -> httpx.Client:
         yield client  # type: ignore[misc]
 
 
+def set_password(monitor: Monitor, user: str, password: str) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", "neutronflow.cli", "monitor", "--set-password", "--user", user]
+    return subprocess.run(
+        words, env=monitor.environ, input=f"{password}\n", capture_output=True, text=True, check=False
+    )
+
+
 @pytest.fixture(scope="module")
 def person(monitor: Monitor) -> str:
     """Someone with a password."""
-    from django.conf import settings
-    from django.contrib.auth.hashers import PBKDF2PasswordHasher
-
-    if not settings.configured:
-        settings.configure()
-    password = PBKDF2PasswordHasher().encode("correct horse", "salt", 1000)
-    monitor.sql_do(
-        "INSERT INTO person (username, password, is_superuser, first_name, last_name, email, is_staff, is_active, date_joined)"
-        " VALUES ('ada', %s, false, '', '', '', false, true, now())",
-        password,
-    )
+    done = set_password(monitor, "ada", "correct horse")
+    assert done.returncode == 0, done.stderr
     return "ada"
 
 
@@ -63,9 +64,6 @@ def test_only_a_hash_of_a_links_token_is_stored(monitor: Monitor) -> None:
 
 
 def test_a_link_for_nobody_is_refused_with_a_sentence(monitor: Monitor) -> None:
-    import subprocess
-    import sys
-
     words = [sys.executable, "-m", "neutronflow.cli", "monitor", "--login-link", "--user", "nobody"]
     done = subprocess.run(words, env=monitor.environ, capture_output=True, text=True, check=False)
     assert done.returncode == 2
@@ -80,7 +78,9 @@ def test_a_password_logs_in_and_a_wrong_one_does_not(stranger: httpx.Client, per
     assert right.headers["location"] == "/services/"
 
 
-@pytest.mark.parametrize("target", ["https://evil.example/", "//evil.example/", "javascript:alert(1)", "/\\evil.example"])
+@pytest.mark.parametrize(
+    "target", ["https://evil.example/", "//evil.example/", "javascript:alert(1)", "/\\evil.example"]
+)
 def test_a_login_never_leads_elsewhere(stranger: httpx.Client, person: str, target: str) -> None:
     answer = post(stranger, "/login/", username=person, password="correct horse", next=target)
     assert answer.headers["location"] == "/instruments/"
@@ -107,3 +107,22 @@ def test_cookies_cannot_be_read_by_scripts(monitor: Monitor, stranger: httpx.Cli
     cookies = answer.headers.get_list("set-cookie")
     assert any(cookie.startswith("sessionid=") for cookie in cookies)
     assert all("HttpOnly" in cookie and "SameSite=Lax" in cookie for cookie in cookies)
+
+
+def test_a_password_that_is_easily_guessed_is_refused_with_the_reason(monitor: Monitor) -> None:
+    for user, password, reason in (
+        ("bob", "short", "too short"),
+        ("bob", "password123", "too common"),
+        ("", "x" * 12, ""),
+    ):
+        done = set_password(monitor, user, password)
+        assert done.returncode == 2
+        assert reason in done.stderr
+    assert monitor.sql("SELECT 1 FROM person WHERE username IN ('bob', '')") == []
+
+
+def test_guessing_passwords_is_stopped_and_hurts_nobody_else(stranger: httpx.Client, person: str) -> None:
+    for _ in range(4):
+        assert post(stranger, "/login/", username="eve", password="wrong").status_code == 200
+    assert post(stranger, "/login/", username="EVE", password="wrong").status_code == 429
+    assert post(stranger, "/login/", username=person, password="correct horse").status_code == 302

@@ -111,7 +111,9 @@ def test_a_run_page_tells_what_happened(monitor: Monitor, browser: httpx.Client)
 
 def test_text_from_outside_is_only_ever_text(monitor: Monitor, browser: httpx.Client) -> None:
     run = story(monitor, 12, "GAMMA", error=HOSTILE)
-    report = monitor.report(run, "reduce", HOSTILE, [{"path": f"/x/{HOSTILE}", "size": 1, "kind": HOSTILE}], agent=HOSTILE)
+    report = monitor.report(
+        run, "reduce", HOSTILE, [{"path": f"/x/{HOSTILE}", "size": 1, "kind": HOSTILE}], agent=HOSTILE
+    )
     monitor.sql_do("INSERT INTO service_status (name, role, status) VALUES (%s, %s, %s)", HOSTILE, "agent", HOSTILE)
     for path in (
         "/services/",
@@ -196,7 +198,10 @@ def test_names_may_be_written_in_lower_case(monitor: Monitor, browser: httpx.Cli
 
 
 def test_a_page_keeps_the_chosen_theme(browser: httpx.Client) -> None:
-    assert 'data-theme="dark"' in browser.get("/instruments/", headers={"Cookie": f"nf-theme=dark; {_cookie(browser)}"}).text
+    assert (
+        'data-theme="dark"'
+        in browser.get("/instruments/", headers={"Cookie": f"nf-theme=dark; {_cookie(browser)}"}).text
+    )
     wrong = browser.get("/instruments/", headers={"Cookie": f'nf-theme=">x; {_cookie(browser)}'}).text
     assert "data-theme" not in wrong
 

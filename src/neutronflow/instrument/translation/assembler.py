@@ -7,7 +7,6 @@ for the next one to begin, so that all packets of a pulse stand in one block.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +44,7 @@ from neutronflow.foundation.errors import NeutronflowError
 from neutronflow.instrument.translation.description import RunDescription
 from neutronflow.instrument.translation.logs import ProcessVariables
 from neutronflow.instrument.translation.nexus import Header, Markers, NexusWriter
+from neutronflow.instrument.translation.outcome import Identity, Translated
 from neutronflow.instrument.translation.pixelmap import Pixels, bank_pixels
 from neutronflow.instrument.translation.problems import Problems
 
@@ -70,21 +70,6 @@ class IncompleteStream(NeutronflowError):
     """The stream ended at byte offset {offset} without the end of its run."""
 
     code = "incomplete-stream"
-
-
-@dataclass(frozen=True, slots=True)
-class Translated:
-    """What a translation came to."""
-
-    run_number: int
-    facility: str
-    experiment: str
-    beamline: BeamlineInfo
-    pulses: int
-    events: int
-    stream_bytes: int
-    #: What in the stream could not be used, in words, with how often.
-    problems: dict[str, int]
 
 
 class Assembler:
@@ -129,12 +114,15 @@ class Assembler:
         return self._offset + self._held
 
     @property
-    def identity(self) -> str:
-        """``FACILITY LongName (SHORT) Run N IPTS``, as far as the stream has said so."""
-        facility = self.description.text("facility_name") if self.description else "?"
-        experiment = self.description.text("proposal_id") if self.description else "?"
-        long, short = (self.beamline.long_name, self.beamline.short_name) if self.beamline else ("?", "?")
-        return f"{facility} {long} ({short}) Run {self.run_number or '?'} {experiment}"
+    def identity(self) -> Identity:
+        """Whose run it is, as far as the stream has said so."""
+        said: dict[str, str] = {}
+        if self.description is not None:
+            said["facility"] = self.description.text("facility_name").strip()
+            said["experiment"] = self.description.text("proposal_id").strip()
+        if self.beamline is not None:
+            said["long_name"], said["short_name"] = self.beamline.long_name, self.beamline.short_name
+        return Identity(run_number=self.run_number, **said)
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Take the next bytes. Raises :class:`BadPacket` or :class:`UnusableStream`, after which this run cannot be saved."""

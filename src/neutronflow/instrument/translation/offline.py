@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from neutronflow.foundation.config import load
 from neutronflow.foundation.errors import NeutronflowError
 from neutronflow.instrument.translation.compiled import use_cache
+from neutronflow.instrument.translation.outcome import DiskTrouble, Translated
 
 if TYPE_CHECKING:
-    from neutronflow.instrument.translation.assembler import Assembler, Translated
+    from neutronflow.instrument.translation.assembler import Assembler
 
 
 class TranslationFailed(NeutronflowError):
@@ -45,15 +46,28 @@ def run(args: argparse.Namespace) -> int:
     if settings.data_dir.is_dir():
         use_cache(settings.data_dir)
     partial = args.output.with_name(f"{args.output.name.removesuffix('.nxs.h5')}.partial.nxs.h5")
+    if not args.file.is_file() and str(args.file) != "-":
+        raise TranslationFailed(file=args.file, detail="There is no such file.")
+    if not args.output.parent.is_dir():
+        raise TranslationFailed(file=args.file, detail=f"There is no folder {args.output.parent}.")
     started = time.monotonic()
     try:
         translated = _translate(args, partial)
-    except (NeutronflowError, OSError, RuntimeError) as error:
-        detail = error if isinstance(error, NeutronflowError) else f"{error}."
-        print(f"neutronflow translate: {TranslationFailed(file=args.file, detail=detail)}", file=sys.stderr)
+    except NeutronflowError as error:
+        _refuse(args.file, error)
         return 1
+    except (OSError, RuntimeError) as error:
+        partial.unlink(missing_ok=True)
+        _refuse(args.file, DiskTrouble(detail=error))
+        # Without the ordinary end of a process: after a failed write, HDF5 would crash in it.
+        sys.stderr.flush()
+        os._exit(1)
     _tell(translated, args.output, time.monotonic() - started, as_json=args.json)
     return 0
+
+
+def _refuse(file: Path, error: NeutronflowError) -> None:
+    print(f"neutronflow translate: {TranslationFailed(file=file, detail=error)}", file=sys.stderr)
 
 
 def _translate(args: argparse.Namespace, partial: Path) -> Translated:
@@ -64,15 +78,13 @@ def _translate(args: argparse.Namespace, partial: Path) -> Translated:
         _feed(args.file, assembler, show=sys.stderr.isatty() and not args.json)
         translated = assembler.finish()
         partial.replace(args.output)
-    except NeutronflowError as error:
+    except (NeutronflowError, KeyboardInterrupt) as error:
         if args.keep_partial:
-            assembler.salvage(str(error))
-        raise
-    finally:
-        # Also where the person at the keyboard ends it.
+            assembler.salvage(str(error) or "it was interrupted")
         assembler.abandon()
         if not args.keep_partial:
             partial.unlink(missing_ok=True)
+        raise
     return translated
 
 

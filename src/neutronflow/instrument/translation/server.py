@@ -7,8 +7,8 @@ import contextlib
 import itertools
 import json
 import os
+import socket
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,9 +21,10 @@ from neutronflow.foundation.errors import NeutronflowError
 from neutronflow.foundation.telemetry import get_logger
 from neutronflow.instrument.translation import announcements
 from neutronflow.instrument.translation.archive import publish, set_aside
-from neutronflow.instrument.translation.assembler import Assembler, Translated
 from neutronflow.instrument.translation.outbox import Outbox
+from neutronflow.instrument.translation.outcome import DiskTrouble, Failure, Identity, Translated
 from neutronflow.instrument.translation.settings import TranslatorSettings
+from neutronflow.instrument.translation.workers import Workers
 
 log = get_logger(__name__)
 
@@ -31,41 +32,10 @@ _SUCCESS: Final = 0x0000
 _TRANSIENT: Final = 0x0001
 _PERMANENT: Final = 0x8000
 
-_READ_BYTES = 1 << 20
-#: A sender that pauses for this long gets its data worked on at once, however little it is.
-_PAUSE_S = 0.1
-#: ... and so does one that never pauses, in such intervals.
-_AT_LEAST_EVERY_S = 1.0
 #: After an answer, what the sender still sends is thrown away for this long, so that it can read the answer.
 _DRAIN_S = 5.0
-
-
-class SenderSilent(NeutronflowError):
-    """The sender was silent for {seconds:g} s, {offset} bytes into the stream."""
-
-    code = "sender-silent"
-
-
-class SenderLost(NeutronflowError):
-    """The connection was lost {offset} bytes into the stream: {detail}."""
-
-    code = "sender-lost"
-
-
-class DiskTrouble(NeutronflowError):
-    """The file cannot be written: {detail}."""
-
-    code = "disk-trouble"
-
-
-class TranslatorFault(NeutronflowError):
-    """The translator has a fault that this stream brings to light ({detail}); its log says more."""
-
-    code = "translator-fault"
-
-
-#: What may be gone when the same stream is sent again.
-_PASSING = (SenderSilent, SenderLost, DiskTrouble)
+#: Where no connection can be accepted (no file handles are left, say), the next attempt is made after this.
+_ACCEPT_AGAIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +47,7 @@ class Answer:
 
 
 class TranslationServer:
-    """Accepts streams and translates each in threads of its own, several at a time.
+    """Accepts streams, has each translated by a process of its own, publishes the file and answers.
 
     Unfinished files lie in ``work_dir``, which is this server's alone, those of failed translations in ``failed_dir``; both
     are on the archive's file system.
@@ -89,6 +59,7 @@ class TranslationServer:
         settings: TranslatorSettings,
         session: Session,
         outbox: Outbox,
+        workers: Workers,
         *,
         work_dir: Path,
         failed_dir: Path,
@@ -97,11 +68,13 @@ class TranslationServer:
         self._settings = settings
         self._session = session
         self._outbox = outbox
+        self._workers = workers
         self._work_dir = work_dir
         self._failed_dir = failed_dir
         self._slots = asyncio.Semaphore(settings.max_runs)
         self._numbers = itertools.count(1)
-        #: Connections whose run has come wholly, but is not answered yet.
+        self._tasks: set[asyncio.Task[None]] = set()
+        #: Those whose run has come wholly, but is not answered yet.
         self._finishing: set[asyncio.Task[None]] = set()
 
     def clean(self) -> int:
@@ -112,85 +85,81 @@ class TranslationServer:
             path.unlink()
         return len(stale)
 
-    async def settle(self, seconds: float) -> None:
-        """Wait until the runs that have come wholly are published and answered, but not longer than this."""
-        if self._finishing:
-            await asyncio.wait(self._finishing, timeout=seconds)
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, from its first byte to the answer."""
-        try:
-            async with self._slots:
-                answer = await self._translate(reader)
-            if answer is not None:
-                await self._answer(reader, writer, answer)
-        except OSError as error:
-            log.warning("sender_gone", detail=str(error))
-        finally:
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
-
-    async def _translate(self, reader: asyncio.StreamReader) -> Answer | None:
-        """Translate what comes; None where nothing at all came (somebody looked whether the port is open)."""
-        path = self._work_dir / f"{int(time.time() * 1000)}-{os.getpid()}-{next(self._numbers)}.nxs.h5"
-        assembler = Assembler(path)
-        beat = asyncio.create_task(self._announce(assembler))
-        try:
-            if not await self._receive(reader, assembler):
-                return None
-            self._note_finishing()
-            translated = await asyncio.to_thread(assembler.finish)
-            return await asyncio.to_thread(self._publish, translated, path)
-        except NeutronflowError as error:
-            return await self._give_up(assembler, path, error)
-        except (OSError, RuntimeError, MemoryError) as error:
-            # What h5py raises where the disk is full depends on where it notices.
-            return await self._give_up(assembler, path, DiskTrouble(detail=error))
-        except Exception as error:
-            # The one boundary: a stream that brings a fault of ours to light stops no other stream.
-            log.exception("translator_fault", stream_bytes=assembler.offset)
-            return await self._give_up(assembler, path, TranslatorFault(detail=f"{type(error).__name__}: {error}"))
-        finally:
-            beat.cancel()
-
-    def _note_finishing(self) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            self._finishing.add(task)
+    async def accept_forever(self, listener: socket.socket) -> None:
+        """Take connections while there is room for their runs; the others wait in the listener's queue."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._slots.acquire()
+            try:
+                connection, _ = await loop.sock_accept(listener)
+            except OSError as error:
+                log.error("no_connection_accepted", detail=str(error))
+                self._slots.release()
+                await asyncio.sleep(_ACCEPT_AGAIN_S)
+                continue
+            task = asyncio.create_task(self._serve(connection))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
             task.add_done_callback(self._finishing.discard)
 
-    async def _receive(self, reader: asyncio.StreamReader, assembler: Assembler) -> bool:
-        """Take the stream, up to its end or DATA_DONE; False where not one byte came."""
-        last_data = worked = time.monotonic()
-        while not assembler.data_done:
-            try:
-                async with asyncio.timeout(_PAUSE_S):
-                    data = await reader.read(_READ_BYTES)
-            except TimeoutError:
-                await asyncio.to_thread(assembler.flush)
-                worked = time.monotonic()
-                if worked - last_data > self._settings.idle_timeout_s:
-                    raise SenderSilent(seconds=self._settings.idle_timeout_s, offset=assembler.offset) from None
-                continue
-            except OSError as error:
-                raise SenderLost(offset=assembler.offset, detail=error) from error
-            if not data:
-                break
-            last_data = time.monotonic()
-            await asyncio.to_thread(assembler.feed, data)
-            if last_data - worked > _AT_LEAST_EVERY_S:
-                await asyncio.to_thread(assembler.flush)
-                worked = last_data
-        return assembler.offset > 0
+    async def stop(self, seconds: float) -> None:
+        """Let runs that have come wholly be published and answered, within so long; end all others."""
+        if self._finishing:
+            await asyncio.wait(self._finishing, timeout=seconds)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _publish(self, translated: Translated, path: Path) -> Answer:
+    async def _serve(self, connection: socket.socket) -> None:
+        """One connection, from its first byte to the answer."""
+        with connection:
+            try:
+                answer = await self._translate(connection)
+            finally:
+                self._slots.release()
+            if answer is not None:
+                try:
+                    await _send_answer(connection, answer)
+                except OSError as error:
+                    log.warning("sender_gone", detail=str(error))
+
+    async def _translate(self, connection: socket.socket) -> Answer | None:
+        path = self._work_dir / f"{int(time.time() * 1000)}-{os.getpid()}-{next(self._numbers)}.nxs.h5"
+        task = asyncio.current_task()
+        known: asyncio.Future[Identity] = asyncio.get_running_loop().create_future()
+
+        def hear(told: Identity | str) -> None:
+            if not isinstance(told, Identity):
+                if task is not None and not task.done():
+                    self._finishing.add(task)
+            elif not known.done():
+                known.set_result(told)
+
+        announcing = asyncio.create_task(self._announce(known))
+        try:
+            ended = await self._workers.translate(connection, path, hear)
+            published = await asyncio.to_thread(self._publish, ended, path) if isinstance(ended, Translated) else ended
+            return await self._give_up(published, path) if isinstance(published, Failure) else published
+        finally:
+            announcing.cancel()
+
+    def _publish(self, translated: Translated, path: Path) -> Answer | Failure:
         """Put the file into the archive, then the message into the outbox: only then is the sender told."""
-        run, experiment = self._identify(translated)
-        target = self._facilities.nexus_file(run, experiment)
-        kept = publish(path, target)
-        told = (announcements.data_ready, announcements.finished)
-        self._outbox.add(*(message(run, experiment, str(target)) for message in told))
+        beamline = translated.beamline
+        whose = Identity(
+            translated.facility, beamline.long_name, beamline.short_name, translated.experiment, translated.run_number
+        )
+        try:
+            run = self._facilities.run_key(translated.facility, beamline.short_name, translated.run_number)
+            experiment = self._facilities.experiment(run.facility, translated.experiment)
+            target = self._facilities.nexus_file(run, experiment)
+            kept = publish(path, target)
+            told = (announcements.data_ready, announcements.finished)
+            self._outbox.add(*(message(run, experiment, str(target)) for message in told))
+        except NeutronflowError as error:
+            return Failure.of(error, whose, translated.stream_bytes)
+        except OSError as error:
+            return Failure.of(DiskTrouble(detail=error), whose, translated.stream_bytes)
         log.info(
             "run_translated",
             run=str(run),
@@ -202,67 +171,62 @@ class TranslationServer:
             earlier_version=str(kept) if kept else None,
             problems=translated.problems or None,
         )
-        long, short = translated.beamline.long_name, translated.beamline.short_name
-        return Answer(_SUCCESS, f"{run.facility} {long} ({short}) Run {run.run_number} {experiment}")
+        return Answer(_SUCCESS, str(whose))
 
-    def _identify(self, translated: Translated) -> tuple[RunKey, str]:
-        run = self._facilities.run_key(translated.facility, translated.beamline.short_name, translated.run_number)
-        return run, self._facilities.experiment(run.facility, translated.experiment)
-
-    async def _give_up(self, assembler: Assembler, path: Path, error: NeutronflowError) -> Answer:
-        status = _TRANSIENT if isinstance(error, _PASSING) else _PERMANENT
-        reason = f"{assembler.identity} - {error}"
-        log.warning("translation_failed", code=error.code, reason=reason, stream_bytes=assembler.offset)
-        report = {"code": error.code, "reason": reason, "stream_bytes": assembler.offset, "at": time.time()}
-        await asyncio.to_thread(self._set_aside, assembler, path, report)
-        run = self._run_of(assembler)
+    async def _give_up(self, failure: Failure, path: Path) -> Answer:
+        status = _TRANSIENT if failure.passing else _PERMANENT
+        log.warning(
+            "translation_failed",
+            code=failure.code,
+            reason=failure.reason,
+            stream_bytes=failure.stream_bytes,
+            trace=failure.trace or None,
+        )
+        await asyncio.to_thread(self._set_aside, failure, path)
+        run = self._run_of(failure.identity)
         if run is not None:
-            experiment = assembler.description.text("proposal_id") if assembler.description else ""
-            await self._session.send_nowait(announcements.failed(run, experiment, status, reason))
-        return Answer(status, reason)
+            told = announcements.failed(run, failure.identity.experiment, status, failure.reason)
+            await self._session.send_nowait(told)
+        return Answer(status, failure.reason)
 
-    def _set_aside(self, assembler: Assembler, path: Path, report: Mapping[str, object]) -> None:
-        """Complete the file as far as it goes, and keep it with the report."""
+    def _set_aside(self, failure: Failure, path: Path) -> None:
+        report = {
+            "code": failure.code,
+            "reason": failure.reason,
+            "stream_bytes": failure.stream_bytes,
+            "at": time.time(),
+            "trace": failure.trace,
+        }
         try:
-            assembler.salvage(str(report["reason"]))
-        except Exception as error:  # noqa: BLE001 - part of the same boundary: whatever failed once may fail again
-            log.warning("not_salvaged", detail=str(error))
-        assembler.abandon()
-        try:
+            if failure.code == DiskTrouble.code:  # what is left of it is of no use, and the disk may need the room
+                path.unlink(missing_ok=True)
             set_aside(path, self._failed_dir, json.dumps(report), self._settings.keep_failed)
         except OSError as error:
             log.warning("not_set_aside", file=path.name, detail=str(error))
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
 
-    async def _announce(self, assembler: Assembler) -> None:
+    async def _announce(self, known: asyncio.Future[Identity]) -> None:
         """Tell that a translation has begun, once it is known of which run, and that it goes on."""
-        run = None
-        while run is None:
-            await asyncio.sleep(0.2)
-            run = self._run_of(assembler)
+        run = self._run_of(await known)
+        if run is None:
+            return
         await self._session.send_nowait(announcements.started(run))
         while True:
             await asyncio.sleep(self._settings.heartbeat_s)
             await self._session.send_nowait(announcements.heartbeat(run))
 
-    def _run_of(self, assembler: Assembler) -> RunKey | None:
-        description, beamline = assembler.description, assembler.beamline
-        if description is None or beamline is None or not assembler.run_number:
-            return None
+    def _run_of(self, identity: Identity) -> RunKey | None:
         with contextlib.suppress(NeutronflowError):
-            facility = description.text("facility_name").strip()
-            return self._facilities.run_key(facility, beamline.short_name, assembler.run_number)
+            return self._facilities.run_key(identity.facility, identity.short_name, identity.run_number)
         return None
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: Answer) -> None:
-        seconds, fraction = divmod(time.time() - EPICS_EPOCH_UNIX, 1.0)
-        stamp = (int(seconds), int(fraction * 1e9))
-        writer.write(encode(TranslationComplete(answer.status, answer.reason), *stamp))
-        writer.write(encode(Empty(data_done=False), 0, 0))
-        await writer.drain()
-        writer.write_eof()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_DRAIN_S):
-                while await reader.read(_READ_BYTES):
-                    pass
+
+async def _send_answer(connection: socket.socket, answer: Answer) -> None:
+    seconds, fraction = divmod(time.time() - EPICS_EPOCH_UNIX, 1.0)
+    complete = encode(TranslationComplete(answer.status, answer.reason), int(seconds), int(fraction * 1e9))
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_DRAIN_S):
+            await loop.sock_sendall(connection, complete + encode(Empty(data_done=False), 0, 0))
+            connection.shutdown(socket.SHUT_WR)
+            while await loop.sock_recv(connection, 1 << 16):
+                pass

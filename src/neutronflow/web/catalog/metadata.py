@@ -1,24 +1,23 @@
-"""Reading what a NeXus file says of itself."""
+"""Has NeXus files read by a process of its own (:mod:`neutronflow.web.catalog.nexusreader`), which may fail at it."""
 
 from __future__ import annotations
 
-import math
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as TooLong
+import json
+import os
+import selectors
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
-from typing import Any
-
-import h5py
-import numpy as np
+from typing import IO, Any, cast
 
 from neutronflow.foundation.errors import NeutronflowError
+from neutronflow.foundation.telemetry import get_logger
 
-_TEXTS = ("title", "start_time", "end_time", "experiment_identifier", "experiment_title", "run_number")
-_NUMBERS = ("duration", "total_counts", "proton_charge", "total_pulses")
-_MAX_LOGS = 500
-_MAX_TEXT = 2000
+log = get_logger(__name__)
 
-_readers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="metadata")
+_MAX_ANSWER_BYTES = 4 * 2**20
 
 
 class UnreadableFile(NeutronflowError):
@@ -27,50 +26,85 @@ class UnreadableFile(NeutronflowError):
     code = "unreadable-file"
 
 
+class ReadingTooSlow(NeutronflowError):
+    """The file {path} could not be read within {seconds:g} s; try again later."""
+
+    code = "reading-too-slow"
+
+
+class Reader:
+    """The reading process: started when needed, and again when it has died or had to be ended."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+
+    def read(self, path: Path, timeout_s: float) -> dict[str, Any]:
+        """``{"entry": {...}}``: what a file says of itself. Raises :class:`UnreadableFile` or :class:`ReadingTooSlow`."""
+        deadline = time.monotonic() + timeout_s
+        if not self._lock.acquire(timeout=timeout_s):
+            raise ReadingTooSlow(path=path, seconds=timeout_s)
+        try:
+            answer = json.loads(self._ask(path, deadline))
+        except TimeoutError:
+            log.warning("reader_ended", path=str(path), detail=f"no answer within {timeout_s:g} s")
+            self.end()
+            raise ReadingTooSlow(path=path, seconds=timeout_s) from None
+        except OSError as error:
+            log.warning("reader_ended", path=str(path), detail=str(error))
+            self.end()
+            raise UnreadableFile(path=path, detail="reading it ended the reader") from error
+        finally:
+            self._lock.release()
+        if "refused" in answer:
+            raise UnreadableFile(path=path, detail=answer["refused"])
+        found: dict[str, Any] = answer["metadata"]
+        return found
+
+    def end(self) -> None:
+        """End the process, if there is one."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.communicate()
+
+    def _ask(self, path: Path, deadline: float) -> bytes:
+        """One answer, a line. Raises TimeoutError, or OSError where the process has ended."""
+        process = self._running()
+        questions, answers = cast(IO[bytes], process.stdin), cast(IO[bytes], process.stdout)
+        questions.write(json.dumps(str(path)).encode() + b"\n")
+        questions.flush()
+        answer = b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(answers, selectors.EVENT_READ)
+            while not answer.endswith(b"\n"):
+                if not selector.select(max(0.0, deadline - time.monotonic())):
+                    raise TimeoutError
+                part = os.read(answers.fileno(), 65536)
+                if not part or len(answer) > _MAX_ANSWER_BYTES:
+                    raise OSError(f"it ended with {process.poll()} after {len(answer)} bytes")
+                answer += part
+        return answer
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is not None and self._process.poll() is not None:
+            self.end()
+        if self._process is None:
+            environ = {name: value for name, value in os.environ.items() if not name.startswith("NEUTRONFLOW_SECRET_")}
+            environ |= {"OPENBLAS_NUM_THREADS": "1", "HDF5_PLUGIN_PATH": "/nonexistent"}
+            environ.pop("NOTIFY_SOCKET", None)
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "neutronflow.web.catalog.nexusreader"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=environ,
+            )
+        return self._process
+
+
+READER = Reader()
+
+
 def read_metadata(path: Path, timeout_s: float) -> dict[str, Any]:
-    """``{"entry": {...}}`` with the entry's texts and numbers and the averages of its logs. Raises :class:`UnreadableFile`."""
-    try:
-        return _readers.submit(_read, path).result(timeout_s)
-    except TooLong as error:
-        raise UnreadableFile(path=path, detail=f"it took longer than {timeout_s:g} s") from error
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
-        raise UnreadableFile(path=path, detail=error) from error
-
-
-def _read(path: Path) -> dict[str, Any]:
-    with h5py.File(path, "r") as file:
-        entry = file["entry"]
-        found: dict[str, Any] = {name: text for name in _TEXTS if (text := _text(entry.get(name))) is not None}
-        found |= {name: number for name in _NUMBERS if (number := _number(entry.get(name))) is not None}
-        found["instrument"] = {"name": _text(entry.get("instrument/name"))}
-        found["daslogs"] = _logs(entry.get("DASlogs"))
-    return {"entry": found}
-
-
-def _logs(group: Any) -> dict[str, dict[str, object]]:
-    logs: dict[str, dict[str, object]] = {}
-    if not isinstance(group, h5py.Group):
-        return logs
-    for name in list(group)[:_MAX_LOGS]:
-        log = group.get(name)
-        if isinstance(log, h5py.Group) and "average_value" in log:
-            logs[name.lower()] = {
-                "average_value": _number(log["average_value"]),
-                "device_name": _text(log.get("device_name")),
-            }
-    return logs
-
-
-def _text(dataset: Any) -> str | None:
-    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "SO" or not dataset.size:
-        return None
-    value = np.ravel(dataset[()])[0]
-    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-    return text.replace("\0", "")[:_MAX_TEXT]
-
-
-def _number(dataset: Any) -> float | int | None:
-    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiu" or not dataset.size:
-        return None
-    value = np.ravel(dataset[()])[0].item()
-    return value if isinstance(value, int) or math.isfinite(value) else None
+    """As :meth:`Reader.read`, by the one reader of this service."""
+    return READER.read(path, timeout_s)

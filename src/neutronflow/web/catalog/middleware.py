@@ -18,6 +18,8 @@ class TokenRequired:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         """One request."""
+        # Raises DisallowedHost, which Django makes a 400.
+        request.get_host()
         if request.path != "/healthz":
             token = bearer_token(request.headers.get("Authorization", ""))
             writer = same_secret(token, SETTINGS.secret("catalog-token"))
@@ -26,4 +28,8 @@ class TokenRequired:
                 return JsonResponse({"message": "A valid token is needed."}, status=401)
             if not writer and request.method not in ("GET", "HEAD"):
                 return JsonResponse({"message": "This token may only read."}, status=403)
-        return self._get_response(request)
+        response = self._get_response(request)
+        if response.status_code == 405:
+            said = {"message": f"{request.method} is not possible here."}
+            return JsonResponse(said, status=405, headers={"Allow": response["Allow"]})
+        return response

@@ -6,7 +6,7 @@ import argparse
 
 from neutronflow.foundation.config import load
 from neutronflow.foundation.telemetry import configure_logging
-from neutronflow.web.serving import LimitedBody, await_database, migrate, prepare_django, serve
+from neutronflow.web.serving import LimitedBody, await_database, migrate, prepare_django, require_secrets, serve
 
 _MAX_BODY_BYTES = 1 << 20
 
@@ -21,9 +21,15 @@ def run(args: argparse.Namespace) -> int:
     settings = load()
     configure_logging("catalog", level=settings.core.log_level, fmt=settings.core.log_format)
     prepare_django("neutronflow.web.catalog.settings")
+    require_secrets(settings, "catalog-token", "service-token")
     await_database()
     if args.migrate:
         return migrate()
     from django.core.asgi import get_asgi_application
 
-    return serve(LimitedBody(get_asgi_application(), _MAX_BODY_BYTES), settings, "catalog")
+    from neutronflow.web.catalog.metadata import READER
+
+    try:
+        return serve(LimitedBody(get_asgi_application(), _MAX_BODY_BYTES), settings, "catalog")
+    finally:
+        READER.end()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from django.db import connection
 from django.db.models import Count, Max, Q, QuerySet
 from django.db.models.functions import Now
@@ -18,8 +18,9 @@ from django.views.decorators.http import require_POST, require_safe
 
 from neutronflow.foundation.errors import NeutronflowError
 from neutronflow.foundation.telemetry import get_logger
+from neutronflow.store.text import storable
 from neutronflow.web.catalog.documents import read_document
-from neutronflow.web.catalog.metadata import read_metadata
+from neutronflow.web.catalog.metadata import ReadingTooSlow, read_metadata
 from neutronflow.web.catalog.models import Datafile, Reduction
 from neutronflow.web.catalog.settings import CATALOG, FACILITIES
 
@@ -28,7 +29,10 @@ log = get_logger(__name__)
 _DEFAULT_LIMIT = 100
 _MAX_LIMIT = 1000
 _MAX_RANGES = 100
-_RUN_IN_NAME = re.compile(r"_(\d{1,18})(?:[._]|\Z)")
+_TAGS = ("type/raw",)
+_RUN_IN_NAME = re.compile(r"_([0-9]{1,10})(?:[._]|\Z)")
+#: Longer paths do not fit into the index of locations.
+_MAX_PATH = 1000
 _LARGEST = 2**63 - 1
 
 
@@ -63,6 +67,8 @@ def ingest_datafile(_request: HttpRequest, path: str) -> JsonResponse:
         metadata = read_metadata(location, CATALOG.read_timeout_s)
     except NotFound as error:
         return _message(404, error)
+    except ReadingTooSlow as error:
+        return _message(503, error)
     except NeutronflowError as error:
         return _message(400, error)
     names = _names_of(location, metadata["entry"])
@@ -70,14 +76,14 @@ def ingest_datafile(_request: HttpRequest, path: str) -> JsonResponse:
         location=str(location),
         defaults={
             **names,
-            "ext": "".join(location.suffixes[-2:]) if location.name.endswith(".nxs.h5") else location.suffix,
+            "ext": (".nxs.h5" if location.name.endswith(".nxs.h5") else location.suffix)[:32],
             "metadata": metadata,
             "ingested": Now(),
         },
     )
     entry.refresh_from_db()
     log.info("datafile_ingested", location=str(location), created=created)
-    return JsonResponse(_datafile(entry), status=200)
+    return JsonResponse(_datafile(entry))
 
 
 @require_POST
@@ -92,7 +98,7 @@ def ingest_reduction(_request: HttpRequest, path: str) -> JsonResponse:
         return _message(400, error)
     entry, created = Reduction.objects.update_or_create(
         location=str(location),
-        defaults={**_names_of(location, {}), "document": msgspec.to_builtins(document), "ingested": Now()},
+        defaults={**_names_of(location, {}), "document": document, "ingested": Now()},
     )
     entry.refresh_from_db()
     log.info("reduction_ingested", location=str(location), created=created)
@@ -101,9 +107,14 @@ def ingest_reduction(_request: HttpRequest, path: str) -> JsonResponse:
 
 @require_safe
 def list_datafiles(request: HttpRequest) -> JsonResponse:
-    """Data files by facility, instrument, experiment and run; only the projected fields."""
+    """Data files by facility, instrument, experiment, run, tag and extension; only the projected fields."""
+    rows = Datafile.objects.all()
+    if any(tag not in _TAGS for tag in request.GET.getlist("tags")):
+        rows = rows.none()
+    if extensions := request.GET.getlist("exts"):
+        rows = rows.filter(ext__in=[storable(extension) for extension in extensions[:_MAX_RANGES]])
     try:
-        found = _filtered(Datafile.objects.all(), request)
+        found = _filtered(rows, request)
     except BadQuery as error:
         return _message(400, error)
     wanted = request.GET.getlist("projection")
@@ -113,9 +124,10 @@ def list_datafiles(request: HttpRequest) -> JsonResponse:
 @require_safe
 def retrieve_datafile(request: HttpRequest, path: str) -> JsonResponse:
     """One data file by its location."""
-    entry = Datafile.objects.filter(location=f"/{path}").first()
+    location = storable("/" + path.lstrip("/"))
+    entry = Datafile.objects.filter(location=location).first()
     if entry is None:
-        return _message(404, NotFound(path=f"/{path}"))
+        return _message(404, NotFound(path=location[:_MAX_PATH]))
     return JsonResponse(_projected(_datafile(entry), request.GET.getlist("projection")))
 
 
@@ -133,9 +145,7 @@ def list_reductions(request: HttpRequest) -> JsonResponse:
 @require_safe
 def list_instruments(request: HttpRequest) -> JsonResponse:
     """Instruments with data."""
-    rows = Datafile.objects.all()
-    if facility := request.GET.get("facility"):
-        rows = rows.filter(facility=facility.upper())
+    rows = _named(Datafile.objects.all(), request, "facility")
     found = rows.values_list("facility", "instrument").distinct().order_by("facility", "instrument")
     return JsonResponse(
         [{"id": name, "name": name, "type": "instrument", "facility": facility} for facility, name in found], safe=False
@@ -145,10 +155,7 @@ def list_instruments(request: HttpRequest) -> JsonResponse:
 @require_safe
 def list_experiments(request: HttpRequest) -> JsonResponse:
     """Experiments with data, the one with the newest data first."""
-    rows = Datafile.objects.all()
-    for key in ("facility", "instrument"):
-        if value := request.GET.get(key):
-            rows = rows.filter(**{key: value.upper()})
+    rows = _named(Datafile.objects.all(), request, "facility", "instrument")
     found = rows.values("experiment").annotate(size=Count("pk"), latest=Max("ingested")).order_by("-latest")
     return JsonResponse(
         [
@@ -171,35 +178,62 @@ def server_error(_request: HttpRequest) -> JsonResponse:
 
 
 def _in_archive(path: str) -> Path:
-    location = Path(f"/{path}")
-    if "\0" in path or not FACILITIES.contains(location) or not location.is_file():
-        raise NotFound(path=location)
-    return location
+    """The file of a path in a URL. Raises :class:`NotFound`, also for files that are there, but outside of the archive."""
+    location = Path("/" + path.lstrip("/"))
+    # One file has one location: not several by way of "..", and none that only a link leads to from outside.
+    spelled_well = (
+        str(location) == os.path.normpath(location) and len(str(location).encode(errors="replace")) < _MAX_PATH
+    )
+    inside = spelled_well and location.is_relative_to(FACILITIES.archive_root)
+    try:
+        # RuntimeError: links in a circle; ValueError: NUL.
+        if inside and FACILITIES.contains(location) and location.is_file():
+            return location
+    except (OSError, RuntimeError, ValueError) as error:
+        log.warning("path_refused", path=str(location)[:200], detail=str(error)[:200])
+    raise NotFound(path=storable(str(location)[:_MAX_PATH]))
 
 
 def _names_of(location: Path, entry: Mapping[str, Any]) -> dict[str, Any]:
     """Facility, instrument, experiment and run: by where the file lies, else by what is in it."""
-    parts = location.relative_to(FACILITIES.archive_root).parts
-    match = _RUN_IN_NAME.search(location.name)
-    text = str(entry.get("run_number", "")) or (match[1] if match else "")
+    if place := FACILITIES.place_of(location):
+        number, experiment = place.run_number, place.experiment
+        facility, instrument = place.facility, place.instrument
+    else:
+        named, number = entry.get("instrument") or {}, None
+        facility, instrument = "", str(named.get("short_name") or named.get("name") or "")
+        experiment = str(entry.get("experiment_identifier") or "")
     return {
-        "facility": parts[0][:64] if len(parts) > 1 else "",
-        "instrument": parts[1][:64] if len(parts) > 2 else "",
-        "experiment": str(entry.get("experiment_identifier") or (parts[2] if len(parts) > 3 else ""))[:64],
-        "run_number": int(text) if text.isdigit() and len(text) < 19 else None,
+        "facility": facility[:64].upper(),
+        "instrument": instrument[:64].upper(),
+        "experiment": experiment[:64].upper(),
+        "run_number": number if number is not None else _run_number(location.name, entry),
     }
 
 
+def _run_number(name: str, entry: Mapping[str, Any]) -> int | None:
+    match = _RUN_IN_NAME.search(name)
+    for text in (str(entry.get("run_number", "")).strip(), match[1] if match else ""):
+        if text.isascii() and text.isdecimal() and len(text) <= 10:
+            return int(text)
+    return None
+
+
 def _filtered(rows: QuerySet[Any], request: HttpRequest) -> Iterable[Any]:
-    for key in ("facility", "instrument", "experiment"):
-        if value := request.GET.get(key):
-            rows = rows.filter(**{key: value.upper()})
+    rows = _named(rows, request, "facility", "instrument", "experiment")
     if ranges := request.GET.get("ranges_q"):
         rows = rows.filter(_ranges(ranges))
     direction = request.GET.get("sort_direction", request.GET.get("sort_order", "ASCENDING")).upper()
     rows = rows.order_by("-ingested" if direction.startswith("DESC") else "ingested", "pk")
     skip, limit = _bounded(request, "skip", 0, _LARGEST), _bounded(request, "limit", _DEFAULT_LIMIT, _MAX_LIMIT)
     return rows[skip : skip + limit]
+
+
+def _named(rows: QuerySet[Any], request: HttpRequest, *keys: str) -> QuerySet[Any]:
+    for key in keys:
+        if value := request.GET.get(key):
+            rows = rows.filter(**{key: storable(value).upper()})
+    return rows
 
 
 def _ranges(text: str) -> Q:
@@ -212,7 +246,7 @@ def _ranges(text: str) -> Q:
         raise BadQuery(detail=f"ranges_q has more than {_MAX_RANGES} ranges")
     wanted = Q()
     for part in parts:
-        match = re.fullmatch(r"\s*(\d{1,18})(?:-(\d{1,18}))?\s*", part)
+        match = re.fullmatch(r"\s*([0-9]{1,18})(?:-([0-9]{1,18}))?\s*", part)
         if match is None:
             raise BadQuery(detail=f"{part[:40]!r} is no range of run numbers")
         wanted |= Q(run_number__range=(int(match[1]), int(match[2] or match[1])))
@@ -223,7 +257,7 @@ def _bounded(request: HttpRequest, name: str, default: int, most: int) -> int:
     text = request.GET.get(name, "")
     if not text:
         return default
-    if not text.isdigit() or len(text) > 18:
+    if not (text.isascii() and text.isdecimal()) or len(text) > 18:
         raise BadQuery(detail=f"{name} is {text[:20]!r}")
     return min(int(text), most)
 
@@ -237,7 +271,7 @@ def _datafile(entry: Datafile) -> dict[str, Any]:
         "instrument": entry.instrument,
         "experiment": entry.experiment,
         "ext": entry.ext,
-        "tags": ["type/raw"],
+        "tags": list(_TAGS),
         "indexed": {"run_number": entry.run_number},
         "ingested": entry.ingested.isoformat(),
         "metadata": entry.metadata,
@@ -268,9 +302,11 @@ def _projected(entry: dict[str, Any], wanted: list[str]) -> dict[str, Any]:
         *parents, last = name.split(".")
         for parent in parents:
             source = source.get(parent, {}) if isinstance(source, dict) else {}
+        if not isinstance(source, dict) or last not in source:
+            continue
+        for parent in parents:
             target = target.setdefault(parent, {})
-        if isinstance(source, dict) and last in source:
-            target[last] = source[last]
+        target[last] = source[last]
     return result
 
 

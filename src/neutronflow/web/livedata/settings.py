@@ -15,7 +15,7 @@ ALLOWED_HOSTS = allowed_hosts(SETTINGS, LIVEDATA.allowed_hosts)
 INSTALLED_APPS = ["neutronflow.web.livedata.apps.LivedataConfig"]
 MIDDLEWARE = ["neutronflow.web.livedata.middleware.hardened"]
 ROOT_URLCONF = "neutronflow.web.livedata.urls"
-DATABASES = {"default": django_database(SETTINGS, "livedata")}
+DATABASES = {"default": django_database(SETTINGS, "livedata", server_side_binding=True)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
 TIME_ZONE = "UTC"

@@ -15,6 +15,8 @@ class MonitorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     #: True where people reach it through TLS: cookies are sent over TLS only, and browsers are told so (HSTS).
     behind_tls: bool = False
     session_days: float = 14.0
+    #: So many wrong passwords within five minutes make a name wait.
+    login_failures: int = 10
     login_link_minutes: float = 60.0
     #: Default: the live data server and the catalog of this machine.
     livedata_url: str = ""

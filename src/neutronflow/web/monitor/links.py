@@ -1,4 +1,4 @@
-"""Login links: each logs one person in, once. Only a hash of its token is stored."""
+"""How people get in for the first time: links that log in once, and passwords set from the command line."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import hashlib
 import secrets
 from datetime import timedelta
 
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
 from django.utils import timezone
 
 from neutronflow.foundation.errors import NeutronflowError
@@ -14,6 +16,13 @@ from neutronflow.store.models import LoginLink, User
 from neutronflow.web.monitor.settings import BASE_URL, MONITOR
 
 log = get_logger(__name__)
+
+
+class PasswordRefused(NeutronflowError):
+    """The password of '{user}' cannot be set: {detail}"""
+
+    code = "password-refused"
+
 
 #: The account that is made for whoever starts the stack.
 ADMINISTRATOR = "admin"
@@ -38,6 +47,19 @@ def make_login_link(username: str = ADMINISTRATOR) -> str:
     LoginLink.objects.filter(expires_at__lt=timezone.now() - timedelta(days=30)).delete()
     LoginLink.objects.create(token_sha256=_digest(token), user=user, expires_at=expires)
     return f"{BASE_URL}/login/link/{token}"
+
+
+def set_password(username: str, password: str) -> None:
+    """Set a password; who is not there yet becomes a user without further rights. Raises :class:`PasswordRefused`."""
+    user = User.objects.filter(username=username).first() or User(username=username)
+    try:
+        user.clean_fields(exclude=["password"])
+        validate_password(password, user)
+    except ValidationError as error:
+        raise PasswordRefused(user=username, detail=" ".join(error.messages)) from error
+    user.set_password(password)
+    user.save()
+    log.info("password_set", user=username)
 
 
 def user_of_link(token: str) -> User | None:

@@ -6,15 +6,13 @@ from typing import Any
 
 from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.contrib.auth.models import AnonymousUser
-from django.db.utils import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.utils.deprecation import MiddlewareMixin
-from psycopg_pool import PoolTimeout
 
 from neutronflow.foundation.telemetry import get_logger
 from neutronflow.web.monitor.settings import SETTINGS
-from neutronflow.web.monitor.views.errors import database_away
+from neutronflow.web.monitor.views.errors import AWAY, database_away
 from neutronflow.web.serving import bearer_token, same_secret
 
 log = get_logger(__name__)
@@ -39,11 +37,13 @@ class DatabaseBoundary(MiddlewareMixin):
     """A page that says so, and 503, while the database is away."""
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
-        """Errors of the connection, of views; those of other middleware come to ``server_error``."""
-        if isinstance(error, (OperationalError, InterfaceError, PoolTimeout)):
-            log.warning("database_away", path=request.path, detail=str(error).strip().split("\n")[0])
-            return database_away(request)
-        return None
+        """Views may need the database at any time."""
+        return _away(request, error) if isinstance(error, AWAY) else None
+
+
+def _away(request: HttpRequest, error: Exception) -> HttpResponse:
+    log.warning("database_away", path=request.path, detail=str(error).strip().split("\n")[0])
+    return database_away(request)
 
 
 class ServiceUser(AnonymousUser):
@@ -78,6 +78,13 @@ class ServiceToken(MiddlewareMixin):
 
 class LoginRequired(LoginRequiredMiddleware):
     """Everything needs a login, but for views marked otherwise."""
+
+    def process_view(self, request: HttpRequest, view_func: Any, view_args: Any, view_kwargs: Any) -> Any:
+        """Who it is, is the first question to the database."""
+        try:
+            return super().process_view(request, view_func, view_args, view_kwargs)
+        except AWAY as error:
+            return _away(request, error)
 
     def handle_no_permission(  # type: ignore[override]
         self, request: HttpRequest, view_func: Any

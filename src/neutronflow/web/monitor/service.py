@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import getpass
+import logging
+import sys
 
 from neutronflow.foundation.config import load
 from neutronflow.foundation.telemetry import configure_logging
@@ -15,19 +18,31 @@ _MAX_BODY_BYTES = 1 << 18
 def configure(parser: argparse.ArgumentParser) -> None:
     """The command line."""
     parser.add_argument("--login-link", action="store_true", help="print a link that logs in once, and end")
-    parser.add_argument("--user", default="admin", help="whom the link logs in (admin is made when missing)")
+    parser.add_argument(
+        "--set-password", action="store_true", help="read a password (asked for, or from a pipe) and set it"
+    )
+    parser.add_argument(
+        "--user", default="admin", help="whose link or password (default admin, who is made when missing)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until SIGTERM, or print a login link."""
+    """Serve until SIGTERM, or let someone in."""
     settings = load()
     configure_logging("monitor", level=settings.core.log_level, fmt=settings.core.log_format)
+    # One line for each request to another service says nothing.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     prepare_django("neutronflow.web.monitor.settings")
     await_database()
     if args.login_link:
         from neutronflow.web.monitor.links import make_login_link
 
         print(make_login_link(args.user))
+        return 0
+    if args.set_password:
+        from neutronflow.web.monitor.links import set_password
+
+        set_password(args.user, getpass.getpass() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n"))
         return 0
     from django.core.asgi import get_asgi_application
 

@@ -46,8 +46,10 @@ TEMPLATES = [
         },
     }
 ]
+# Nobody waits long for a page that cannot come, and attempts to connect again are not spread over minutes.
+_POOL = {"min_size": 1, "max_size": 8, "timeout": 2, "reconnect_timeout": 3}
 # Checked before use: after a restart of the server every connection of the pool is dead.
-DATABASES = {"default": {**django_database(SETTINGS, "monitor"), "CONN_HEALTH_CHECKS": True}}
+DATABASES = {"default": {**django_database(SETTINGS, "monitor", pool=_POOL), "CONN_HEALTH_CHECKS": True}}
 DEFAULT_AUTO_FIELD = schema.DEFAULT_AUTO_FIELD
 AUTH_USER_MODEL = schema.AUTH_USER_MODEL
 AUTH_PASSWORD_VALIDATORS = [

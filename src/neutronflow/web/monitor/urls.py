@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.contrib.auth.views import LoginView, LogoutView
+from django.contrib.auth.views import LogoutView
 from django.urls import path, register_converter
 
 from neutronflow.web.monitor.views import account, api, errors, events, pages, plots
@@ -44,7 +44,7 @@ urlpatterns = [
     path("", pages.home),
     path("healthz", pages.health),
     path("events", events.events),
-    path("login/", LoginView.as_view(template_name="monitor/login.html", redirect_authenticated_user=True)),
+    path("login/", account.Login.as_view()),
     path("login/link/<str:token>", account.login_link),
     path("logout/", LogoutView.as_view()),
     path("instruments/", pages.instruments),

@@ -121,6 +121,8 @@ class Client(asyncio.Protocol):
     def go_on(self) -> None:
         """Read again."""
         if not self._closing:
+            # What it said meanwhile was not heard yet.
+            self._heard = time.monotonic()
             self._transport.resume_reading()
 
     def send_message(self, head: bytes, entry: Entry) -> None:

@@ -14,6 +14,9 @@ from neutronflow.web.monitor.context import theme
 
 log = get_logger(__name__)
 
+#: What a database that is away raises.
+AWAY = (OperationalError, InterfaceError)
+
 
 def _answer(request: HttpRequest, status: int, title: str, sentence: str) -> HttpResponse:
     if request.path.startswith("/api/"):
@@ -47,7 +50,7 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 def server_error(request: HttpRequest) -> HttpResponse:
     """500 with an id that the log has, too."""
     error = sys.exc_info()[1]
-    if isinstance(error, (OperationalError, InterfaceError)):
+    if isinstance(error, AWAY):
         return database_away(request)
     number = uuid_utils.uuid7().hex
     log.error("page_failed", id=number, path=request.path, exc_info=error)

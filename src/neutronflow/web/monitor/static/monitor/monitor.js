@@ -38,6 +38,7 @@
     if (kind === "plot") return ["plot:" + data.instrument + "/" + data.run];
     return [];
   }
+  const isPlot = (key) => key.startsWith("plot:");
 
   function onEvent({ kind, id, data }) {
     if (kind === "hello") {
@@ -45,7 +46,7 @@
     } else {
       const keys = concerned(kind, data);
       for (const element of all("[data-live]"))
-        if (element.dataset.live.split(" ").some((key) => keys.includes(key))) renew(element);
+        if (element.dataset.live.split(" ").some((key) => keys.includes(key) || (kind === "plots" && isPlot(key)))) renew(element);
     }
     if (kind !== "plot" && id > known) known = id;
   }
@@ -83,19 +84,21 @@
   listen();
   window.addEventListener("pageshow", (event) => { if (event.persisted) { listen(); renewAll(); } });
 
-  // --- what a swap must not lose: open details -----------------------------------------------------------------
-  let opened = [];
-  document.addEventListener("htmx:beforeSwap", () => { opened = all("details[data-keep][open]").map((each) => each.id); });
-  document.addEventListener("htmx:afterSettle", () => {
-    opened.forEach((id) => { const each = document.getElementById(id); if (each) each.open = true; });
-    age();
-    toLine();
+  // --- what a swap must not lose: open details, how far a log is scrolled -----------------------------------------------------------------
+  let opened = [], scrolled = [];
+  document.addEventListener("htmx:beforeSwap", () => {
+    opened = all("details[data-keep][open]").map((each) => each.id);
+    scrolled = all(".lines").map((lines) => [lines.parentElement.id, lines.scrollTop]).filter(([id, top]) => id && top);
   });
-  // What a log of a failure has to say stands at its end.
+  // Not later than the swap itself: before the page has settled, the next swap may have begun.
   document.addEventListener("htmx:afterSwap", (event) => {
-    const lines = event.target.closest("details[data-failed]") && $(".lines", event.target);
-    if (lines && !location.hash.includes("-L")) lines.scrollTop = lines.scrollHeight;
+    opened.forEach((id) => { const each = document.getElementById(id); if (each) each.open = true; });
+    scrolled.forEach(([id, top]) => { const lines = document.querySelector("#" + id + " > .lines"); if (lines) lines.scrollTop = top; });
+    // What a log of a failure has to say stands at its end.
+    const failure = event.target.closest("details[data-failed]") && $(".lines", event.target);
+    if (failure && !location.hash.includes("-L")) failure.scrollTop = failure.scrollHeight;
   });
+  document.addEventListener("htmx:afterSettle", () => { age(); toLine(); });
   document.addEventListener("htmx:responseError", (event) => {
     if (event.detail.xhr.status === 401) location.reload();
   });
@@ -128,10 +131,12 @@
   // --- logs: a line has an address -----------------------------------------------------------------------------
   let sought = "";
   function toLine() {
-    const hash = location.hash.slice(1), log = document.getElementById(hash);
-    if (log && log.matches("details.log")) log.open = true;
+    const hash = location.hash.slice(1);
+    if (sought === hash) return;
+    const log = document.getElementById(hash);
+    if (log && log.matches("details.log")) { sought = hash; log.open = true; }
     const found = /^([a-z_]+)-L(\d+)$/.exec(hash);
-    if (!found || sought === hash) return;
+    if (!found) return;
     const line = document.getElementById(hash);
     if (line) {
       sought = hash;

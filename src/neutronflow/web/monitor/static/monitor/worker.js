@@ -1,7 +1,7 @@
 /* The one stream of events that all tabs of a browser share. Without shared workers, each page runs it for itself. */
 "use strict";
 (() => {
-  const KINDS = ["hello", "run", "instrument", "service", "plot", "away", "beat"];
+  const KINDS = ["hello", "run", "instrument", "service", "plot", "plots", "away", "beat"];
   const SILENCE_MS = 25000;
 
   function follow(tell) {
