@@ -48,6 +48,17 @@ def test_secrets_are_made_once(tmp_path: Path) -> None:
     assert len(set(second.values())) == len(SECRETS)
 
 
+def test_its_version_is_never_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut_short(path: Path, _text: str) -> None:
+        path.touch()
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(Path, "write_text", cut_short)
+    with pytest.raises(NotADataDirectory, match="the disk is full"):
+        DataDirectory(tmp_path).prepare()
+    assert not (tmp_path / "VERSION").exists()
+
+
 def test_a_newer_one_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "VERSION").write_text("2\n")
     with pytest.raises(DataTooNew, match="newer Neutronflow"):

@@ -18,7 +18,7 @@ import pytest
 
 from neutronflow.foundation.config import load
 from neutronflow.stack import launch, postgres
-from neutronflow.stack.errors import PostgresMissing
+from neutronflow.stack.errors import PostgresFailed, PostgresMissing
 from neutronflow.stack.postgres import EmbeddedPostgres
 from neutronflow.store.dsn import dsn
 from tests.support.postgres import free_port
@@ -141,6 +141,39 @@ def test_a_server_that_was_left_over_is_stopped_first(server: Server) -> None:
     assert left is not None
     assert left.wait(timeout=5) == 0
     server.start()
+
+
+def test_one_that_does_not_end_keeps_its_lock(made: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    made.start()
+    made.stop(signal.SIGQUIT)
+    data = made.embedded.folder / "data"
+    stubborn = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", stubborn, str(data)], stdout=subprocess.PIPE) as left_over:
+        assert left_over.stdout is not None
+        left_over.stdout.readline()
+        lock = data / "postmaster.pid"
+        lock.write_text(f"{left_over.pid}\n")
+        monkeypatch.setattr(postgres, "_LEFT_OVER_S", 0.5)
+        try:
+            with pytest.raises(PostgresFailed, match=f"process {left_over.pid}, left over"):
+                made.embedded.prepare()
+            assert lock.exists()
+        finally:
+            left_over.kill()
+            lock.unlink(missing_ok=True)
+
+
+def test_a_link_in_the_place_of_the_password_is_not_followed(tmp_path: Path) -> None:
+    server = Server(tmp_path / "var")
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    owner = victim.stat().st_uid
+    server.embedded.folder.mkdir(parents=True)
+    (server.embedded.folder / "superuser-password").symlink_to(victim)
+    server.embedded.prepare()
+    assert victim.read_text() == "precious"
+    assert victim.stat().st_uid == owner
+    shutil.rmtree(server.embedded.folder)
 
 
 def test_it_ends_when_whoever_started_it_is_killed(made: Server) -> None:

@@ -61,7 +61,7 @@ class DataDirectory:
             self.path.chmod(0o700)
             for name in ("secrets", "logs", "run", "cache"):
                 (self.path / name).mkdir(exist_ok=True, mode=0o700)
-            (self.path / "VERSION").write_text(f"{FORMAT}\n")
+            self._write_format()
         except OSError as error:
             raise NotADataDirectory(path=self.path, detail=error.strerror or error) from error
 
@@ -126,6 +126,15 @@ class DataDirectory:
             raise NotADataDirectory(path=self.path, detail=f"its VERSION is {text[:20]!r}")
         if int(text) > FORMAT:
             raise DataTooNew(path=self.path, found=text, known=FORMAT)
+
+    def _write_format(self) -> None:
+        version = self.path / "VERSION"
+        if version.exists() and version.read_text().strip() == str(FORMAT):
+            return
+        # An empty one, of a start that was cut short, would make the directory unusable.
+        partial = self.path / "run" / "VERSION.part"
+        partial.write_text(f"{FORMAT}\n")
+        partial.replace(version)
 
     def _check_space(self) -> None:
         free = shutil.disk_usage(self.path).free // 2**20

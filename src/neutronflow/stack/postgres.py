@@ -31,6 +31,8 @@ log = get_logger(__name__)
 
 #: Where the files go when root's PostgreSQL user can reach them nowhere else.
 _ELSEWHERE = Path("/var/lib/neutronflow")
+#: So long may a server that was left over take to end.
+_LEFT_OVER_S = 20.0
 _OPTIONS = {
     "unix_socket_directories": "",
     "password_encryption": "scram-sha-256",
@@ -115,10 +117,13 @@ class EmbeddedPostgres:
 
     def _initialise(self) -> None:
         password = self.folder / "superuser-password"
-        password.write_text(self._settings.secret("db-superuser"))
-        password.chmod(0o600)
-        if self._identity is not None:
-            os.chown(password, *self._identity)
+        # The folder is the server's user's, we may be root: what may lie there already is never written through.
+        password.unlink(missing_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(password, flags, 0o600), "w") as file:
+            file.write(self._settings.secret("db-superuser"))
+            if self._identity is not None:
+                os.fchown(file.fileno(), *self._identity)
         # Made beside its place: a killed initdb leaves what looks like a cluster and is none.
         data = self.folder / "data.part"
         shutil.rmtree(data, ignore_errors=True)
@@ -147,7 +152,12 @@ class EmbeddedPostgres:
             if process.status() != psutil.STATUS_ZOMBIE and str(self.folder / "data") in process.cmdline():
                 log.warning("postgresql_left_over", pid=pid)
                 process.send_signal(signal.SIGINT)
-                process.wait(timeout=20)
+                try:
+                    process.wait(timeout=_LEFT_OVER_S)
+                except psutil.TimeoutExpired:
+                    # Without its lock file, two servers would write into the same data.
+                    detail = f"process {pid}, left over from earlier, still uses {self.folder}; end it first."
+                    raise PostgresFailed(detail=detail) from None
                 return
         lock.unlink(missing_ok=True)
 

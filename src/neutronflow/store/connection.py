@@ -29,6 +29,8 @@ _WORTH_A_RETRY = (
 )
 #: Classes of SQLSTATE that are no message's fault either: a schema or a right is missing, or the server takes no writes now.
 _SYSTEMIC = ("25", "3D", "3F", "42")
+#: The class of what is too large for the server: an OperationalError to psycopg, but it will not fit next time either.
+_TOO_LARGE = "54"
 
 
 class Database:
@@ -53,7 +55,7 @@ class Database:
                     async with connection.transaction():
                         return await work(connection)
                 except psycopg.Error as error:
-                    if not isinstance(error, _WORTH_A_RETRY) and not (error.sqlstate or "").startswith(_SYSTEMIC):
+                    if not _is_worth_a_retry(error):
                         raise
                     log.warning("database_away", detail=str(error).strip().split("\n")[0], sqlstate=error.sqlstate)
                     await self._drop()
@@ -74,3 +76,8 @@ class Database:
             with contextlib.suppress(psycopg.Error):
                 await self._connection.close()
             self._connection = None
+
+
+def _is_worth_a_retry(error: psycopg.Error) -> bool:
+    state = error.sqlstate or ""
+    return not state.startswith(_TOO_LARGE) and (isinstance(error, _WORTH_A_RETRY) or state.startswith(_SYSTEMIC))

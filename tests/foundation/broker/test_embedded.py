@@ -172,6 +172,24 @@ def test_a_consumer_holds_no_more_than_its_prefetch(client: Raw, other: Raw, que
     assert other.expect("MESSAGE").body == b"2"
 
 
+def test_a_consumer_holds_so_many_bytes_at_most_whatever_its_prefetch(client: Raw, other: Raw, queue: str) -> None:
+    body = b"x" * 90_000
+    for _ in range(800):
+        client.frame("SEND", {"destination": queue}, body)
+    client.publish(queue, body)
+    other.subscribe(queue, prefetch=9_999_999)
+    other.socket.settimeout(1.0)
+    held = []
+    with contextlib.suppress(TimeoutError):
+        while True:
+            held.append(other.expect("MESSAGE"))
+    assert 600 < len(held) < 750
+    for message in held:
+        other.frame("ACK", {"id": message.headers["ack"]})
+    for message in other.messages(801 - len(held)):
+        other.ack(message)
+
+
 def test_a_prefetch_of_nothing_is_one(client: Raw, queue: str) -> None:
     client.publish(queue, b"0")
     client.publish(queue, b"1")

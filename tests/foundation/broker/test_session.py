@@ -196,6 +196,7 @@ def test_a_refused_message_is_told_and_the_others_are_published(broker: BrokerPr
     [
         (Outgoing(destination=queue("BIG"), body=b"x" * (16 * 1024 * 1024 + 1)), "its body of 16777217 bytes"),
         (Outgoing(destination=queue("BIG"), body=b"", headers={"x": "y" * 70_000}), "its headers are longer"),
+        (Outgoing(destination=queue("BIG"), body=b"", headers={"x": "y\0"}), "a header holds a NUL"),
     ],
 )
 def test_a_message_that_no_broker_takes_costs_no_connection(
@@ -207,7 +208,8 @@ def test_a_message_that_no_broker_takes_costs_no_connection(
             await session.publish(Outgoing(destination=queue("SMALL"), body=b""))
             before = await heard.get()
             with pytest.raises(PublicationRefused, match=reason):
-                await session.publish(message)
+                await session.publish_many([Outgoing(destination=queue("SMALL"), body=b"with it"), message])
+            assert (await heard.get()).body == b"with it"
             await session.send_nowait(message)
             await session.publish(Outgoing(destination=queue("SMALL"), body=b""))
             assert (await heard.get()).connection == before.connection

@@ -211,6 +211,28 @@ def test_reduced_data_without_a_usable_description_are_no_success(
     assert station.web.requests == []
 
 
+def test_a_file_whose_name_is_no_text_does_not_end_the_agent(station: Station, bus: Bus) -> None:
+    station.script("BYTES", "open(b'BYTES_31_\\xff.nxs', 'w').close()\n")
+    bus.ask(names.REDUCTION_READY, station.command("BYTES", 31))
+    bus.answer(names.REDUCTION_COMPLETE, run_number=31)
+    files = [Path(file["path"]).name for file in bus.answer(names.JOB_REPORT, run_number=31)["files"]]
+    assert "BYTES_31_\ufffd.nxs" in files
+
+
+def test_pipes_in_the_place_of_files_are_not_waited_for(station: Station, bus: Bus) -> None:
+    station.script(
+        "PIPES",
+        "import os\n"
+        "log = 'reduction_log/PIPES_32.nxs.h5.log'\n"
+        "os.unlink(log); os.mkfifo(log); os.mkfifo('PIPES_32.json')\n",
+    )
+    bus.ask(names.REDUCTION_READY, station.command("PIPES", 32))
+    bus.answer(names.REDUCTION_COMPLETE, run_number=32)
+    assert "cannot be read" in bus.answer(names.JOB_REPORT, run_number=32)["log"]
+    bus.ask(names.REDUCTION_CATALOG_READY, station.command("PIPES", 32))
+    assert "no regular file" in bus.answer(names.CATALOG_ERROR, run_number=32)["error"]
+
+
 def test_the_shipped_script_reduces_the_recorded_run_and_publishes_its_plot(station: Station, bus: Bus) -> None:
     install_shipped_scripts(facilities(station.archive, {}))
     begin = time.monotonic()

@@ -169,3 +169,9 @@ def test_a_log_is_never_written_through_a_link(tmp_path: Path) -> None:
     with pytest.raises(JobNotStarted, match=r"job\.log"):
         run(tmp_path, "print('overwritten')")
     assert victim.read_text() == "precious"
+
+
+def test_a_pipe_in_the_place_of_a_log_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "job.log")
+    with pytest.raises(JobNotStarted, match=r"job\.log"):
+        asyncio.run(asyncio.wait_for(run_job(spec(tmp_path, "print('never read')")), 10))

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+import msgspec
 
 from neutronflow.processing.steps.outputs import MAX_FILES, files_of_run, written
 
@@ -31,3 +34,10 @@ def test_links_are_not_followed_and_a_missing_folder_holds_nothing(tmp_path: Pat
 def test_no_more_files_are_told_than_a_message_should_hold(tmp_path: Path) -> None:
     after = {f"/out/HYS_1_{i}.nxs": (1, i) for i in range(MAX_FILES + 50)}
     assert len(written({}, after)) == MAX_FILES
+
+
+def test_a_name_that_is_no_text_is_told_as_text(tmp_path: Path) -> None:
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/HYS_1001_\xff.nxs")).touch()
+    (found,) = written({}, files_of_run(tmp_path, 1001))
+    assert Path(found.path).name == "HYS_1001_\ufffd.nxs"
+    assert msgspec.json.encode(found)

@@ -121,6 +121,27 @@ def test_two_managers_share_the_work(place: Services, manager: object) -> None:
     assert place.end(other) == 0
 
 
+def test_a_command_that_the_broker_refuses_stays_and_no_other_is_published_again(place: Services) -> None:
+    names = {"refused": "x" * 250, "good": "OUTBOX.GOOD", "end": "OUTBOX.END"}
+    put = "INSERT INTO outbox (destination, nf_id, body) VALUES ('{}', '{}', '')"
+    place.do(put.format(names["refused"], "refused"))
+    place.do(put.format(names["good"], "good"))
+    manager = place.start("manager")
+    # Meanwhile, what is refused was tried several times.
+    time.sleep(3)
+    place.do(put.format(names["end"], "end"))
+    try:
+        (end,) = place.collect([names["end"]], 1)
+        assert end.nf_id == "end"
+        assert [message.nf_id for message in place.collect([names["good"]], 1)] == ["good"]
+        with pytest.raises(TimeoutError):
+            place.collect([names["good"]], 1, seconds=0.5)
+        eventually(lambda: place.sql("SELECT nf_id FROM outbox") == [("refused",)], "what is refused stays")
+    finally:
+        place.do("DELETE FROM outbox")
+        assert place.end(manager) == 0
+
+
 def test_a_busy_manager_stops_in_good_order_and_the_next_goes_on(place: Services) -> None:
     place.publish(*ready(place, range(3000, 4000)))
     first = place.start("manager", NEUTRONFLOW_MANAGER__BATCH="50")

@@ -184,27 +184,35 @@ class Session:
         Raises :class:`BrokerUnavailable` after ``timeout`` seconds or when the session is closed, and
         :class:`PublicationRefused` where the broker says no to one of them, after all others are published.
         """
-        refused: list[PublicationRefused] = []
+        for refusal in (await self.publish_all(messages, timeout)).values():
+            raise refusal
+
+    async def publish_all(
+        self,
+        messages: Sequence[Outgoing],
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> dict[str, PublicationRefused]:
+        """As :meth:`publish_many`, but gives back what was refused, by nf-id; all others are published."""
+        refused: dict[str, PublicationRefused] = {}
         try:
             async with asyncio.timeout(timeout):
                 for start in range(0, len(messages), _WINDOW):
-                    refused += await self._publish_window(list(messages[start : start + _WINDOW]))
+                    refused |= await self._publish_window(list(messages[start : start + _WINDOW]))
         except TimeoutError:
             raise self._unavailable() from None
-        if refused:
-            raise refused[0]
+        return refused
 
     async def send_nowait(self, message: Outgoing) -> None:
         """Publish without a receipt; dropped where there is no connection. For heartbeats."""
         frame = self._send_frame(message, None)
-        problem = frame.excess(self._settings.max_frame_bytes)
+        problem = self._unsendable(frame)
         if problem is not None:
             log.warning("message_refused", destination=str(message.destination), detail=problem)
         elif self.is_connected:
             self._write(frame)
 
-    async def _publish_window(self, window: list[Outgoing]) -> list[PublicationRefused]:
-        refused: list[PublicationRefused] = []
+    async def _publish_window(self, window: list[Outgoing]) -> dict[str, PublicationRefused]:
+        refused: dict[str, PublicationRefused] = {}
         while window:
             await self._await_connection()
             frames: list[bytes] = []
@@ -216,7 +224,7 @@ class Session:
             again: list[Outgoing] = []
             for message, result in zip(window, await _outcomes(receipts), strict=True):
                 if isinstance(result, _Refused):
-                    refused.append(PublicationRefused(destination=message.destination, detail=result))
+                    refused[message.nf_id] = PublicationRefused(destination=message.destination, detail=result)
                 elif result is not None:
                     again.append(message)
             window = again
@@ -226,7 +234,7 @@ class Session:
         """Add the message's frame to those that will be written; its receipt."""
         receipt, done = self._new_receipt()
         frame = self._send_frame(message, receipt)
-        problem = frame.excess(self._settings.max_frame_bytes)
+        problem = self._unsendable(frame)
         if problem is None:
             frames.append(frame.to_bytes())
         else:
@@ -261,12 +269,15 @@ class Session:
             "persistent": "true" if message.persistent else "false",
             NF_ID: message.nf_id,
         }
-        if any("\0" in name or "\0" in value for name, value in headers.items()):
-            # No broker could read such a frame: it would be sent again and again.
-            raise PublicationRefused(destination=message.destination, detail="a header holds a NUL")
         if receipt is not None:
             headers["receipt"] = receipt
         return Frame("SEND", headers, message.body)
+
+    def _unsendable(self, frame: Frame) -> str | None:
+        """Why no broker could take a frame, which would be sent again and again; None where it can be sent."""
+        if any("\0" in name or "\0" in value for name, value in frame.headers.items()):
+            return "a header holds a NUL"
+        return frame.excess(self._settings.max_frame_bytes)
 
     async def _stay_connected(self) -> None:
         pause = _FIRST_PAUSE_S

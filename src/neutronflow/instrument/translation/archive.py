@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
-#: Two runs of the same name may end at once; the steps below belong together.
+#: Two runs of the same name may end at once, also in two translators; the steps below belong together.
 _publishing = threading.Lock()
 
 
@@ -19,7 +21,7 @@ def publish(finished: Path, target: Path) -> Path | None:
     """
     sync(finished)
     _make_folder(target.parent)
-    with _publishing:
+    with _publishing, _locked(target.parent):
         kept = _keep(target) if target.exists() else None
         finished.rename(target)
         sync(target.parent)
@@ -49,6 +51,18 @@ def sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keeps translators in other processes out of a directory meanwhile, where its file system has locks."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
     finally:
         os.close(handle)
 

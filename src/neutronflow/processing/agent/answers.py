@@ -87,6 +87,7 @@ _JSON = {"content-type": "application/json"}
 
 
 def _answer(destination: str, said: RunMessage, step: StepName, agent: str, error: str = "") -> Outgoing:
+    error = error.encode(errors="replace").decode()  # a file may have any bytes for a name
     if len(error) > MAX_ERROR:
         error = error[: MAX_ERROR - 1] + "…"
     extra = {**said.extra, "nf_step": str(step)}

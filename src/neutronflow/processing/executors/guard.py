@@ -40,8 +40,8 @@ class Log:
     """A file of bounded size: what does not fit is counted, and its end is kept."""
 
     def __init__(self, path: str, limit: int) -> None:
-        # Others may write into the folder: never follow a link that someone has put there.
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        # Others may write into the folder: never follow a link that someone has put there, nor wait for a pipe's reader.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         self.file = os.fdopen(os.open(path, flags, 0o644), "wb", buffering=0)
         self.room = limit
         self.left_out = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import stat
 from pathlib import Path
 
 import msgspec
@@ -36,7 +38,7 @@ async def catalog_reduced(catalog: CatalogClient, facilities: Facilities, work: 
     Raises :class:`StepFailed`, also when there is nothing to be cataloged.
     """
     path = facilities.reduced_dir(work.run, work.experiment) / f"{work.run.instrument}_{work.run.run_number}.json"
-    _check_description(path)
+    await asyncio.to_thread(_check_description, path)
     try:
         entry = await catalog.ingest_reduction(str(path))
     except (CatalogRefused, CatalogUnavailable) as error:
@@ -46,6 +48,9 @@ async def catalog_reduced(catalog: CatalogClient, facilities: Facilities, work: 
 
 def _check_description(path: Path) -> None:
     try:
+        # A pipe would block open().
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise StepFailed(detail=f"{path} is no regular file")
         with path.open("rb") as file:
             body = file.read(MAX_DESCRIPTION_BYTES + 1)
     except FileNotFoundError:

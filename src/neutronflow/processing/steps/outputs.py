@@ -45,7 +45,9 @@ def files_of_run(folder: Path, run_number: int) -> Listing:
 def written(before: Listing, after: Listing) -> tuple[OutputFile, ...]:
     """The files of ``after`` that ``before`` does not have in the same size and age, by path; at most ``MAX_FILES``."""
     changed = sorted(path for path, state in after.items() if before.get(path) != state)
-    return tuple(OutputFile(path=path, size=after[path][0], kind=_kind(path)) for path in changed[:MAX_FILES])
+    return tuple(
+        OutputFile(path=_readable(path), size=after[path][0], kind=_kind(path)) for path in changed[:MAX_FILES]
+    )
 
 
 def _walk(folder: Path | str, depth: int) -> Iterator[os.DirEntry[str]]:
@@ -58,6 +60,11 @@ def _walk(folder: Path | str, depth: int) -> Iterator[os.DirEntry[str]]:
         yield entry
         if depth > 1 and entry.is_dir(follow_symlinks=False):
             yield from _walk(entry.path, depth - 1)
+
+
+def _readable(path: str) -> str:
+    """A path as a message can hold it: a file may have any bytes for a name."""
+    return os.fsencode(path).decode(errors="replace")
 
 
 def _kind(path: str) -> str:

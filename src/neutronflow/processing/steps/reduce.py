@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -102,7 +103,8 @@ def _step_result(result: JobResult, error: str | None, log: str, files: tuple[Ou
 def _read_ends(path: Path) -> str:
     """A log as text; of a long one, its beginning and its end, each as much as a report can carry."""
     try:
-        with path.open("rb") as file:
+        # Scripts may have put a link or a pipe in its place.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             size = file.seek(0, 2)
             file.seek(0)
             data = file.read(MAX_LOG_BYTES)

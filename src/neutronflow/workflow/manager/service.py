@@ -116,27 +116,34 @@ class Manager:
         """Publish commands with receipts, then forget them. What a dead manager left behind is published, too."""
         while True:
             try:
-                published = await self._outbox_database.transaction(self._publish_some)
-            except (BrokerUnavailable, PublicationRefused) as error:
+                found, refused = await self._outbox_database.transaction(self._publish_some)
+            except BrokerUnavailable as error:
                 log.warning("outbox_waits", detail=str(error))
                 await asyncio.sleep(1.0)
                 continue
-            if not published:
+            if refused:
+                log.warning("outbox_waits", detail=str(refused[0]), refused=len(refused))
+                await asyncio.sleep(1.0)
+            if not found:
                 self._outbox_filled.clear()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._outbox_filled.wait(), 5.0 * random.uniform(0.5, 1.5))  # noqa: S311
 
-    async def _publish_some(self, connection: Connection) -> int:
+    async def _publish_some(self, connection: Connection) -> tuple[int, list[PublicationRefused]]:
+        """How many commands there were, and the refusals of those that have to stay."""
         cursor = await connection.execute(query("read_outbox"), {"limit": _OUTBOX_AT_A_TIME})
         rows = await cursor.fetchall()
+        refused: dict[str, PublicationRefused] = {}
         if rows:
             outgoing = [
                 Outgoing(destination=queue(str(name)), nf_id=str(nf_id), body=bytes(body))
                 for _, name, nf_id, body in rows
             ]
-            await self._session.publish_many(outgoing, timeout=_OUTBOX_TIMEOUT_S)
-            await connection.execute(query("clear_outbox"), {"ids": [row[0] for row in rows]})
-        return len(rows)
+            refused = await self._session.publish_all(outgoing, timeout=_OUTBOX_TIMEOUT_S)
+            # The others must not be published again with it.
+            published = [row[0] for row, one in zip(rows, outgoing, strict=True) if one.nf_id not in refused]
+            await connection.execute(query("clear_outbox"), {"ids": published})
+        return len(rows), list(refused.values())
 
     async def _heartbeat(self) -> None:
         body = msgspec.json.encode({"src_name": "workflowmgr", "status": "0", "pid": str(os.getpid())})

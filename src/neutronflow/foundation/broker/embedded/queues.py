@@ -13,6 +13,8 @@ from typing import Final, Protocol
 from neutronflow.foundation.broker.embedded.store import Delete, Load, Store
 
 _RELOAD_AFTER_S: Final = 1.0
+#: What a message takes in memory beside its bytes, about.
+_OVERHEAD_BYTES: Final = 512
 WINDOW_MESSAGES: Final = 1000
 WINDOW_BYTES: Final = 16 * 1024 * 1024
 
@@ -27,6 +29,11 @@ class Entry:
     headers: bytes
     body: bytes
     redelivered: bool = False
+
+    @property
+    def size(self) -> int:
+        """What it takes in memory, in bytes, about."""
+        return len(self.headers) + len(self.body) + _OVERHEAD_BYTES
 
 
 class Consumer(Protocol):

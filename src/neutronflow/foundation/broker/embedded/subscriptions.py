@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Protocol
+from typing import Final, Protocol
 
 from neutronflow.foundation.broker.embedded.headers import escaped
 from neutronflow.foundation.broker.embedded.queues import Entry, Queue
+
+#: A subscription gets nothing more while it holds so much unacknowledged, whatever its prefetch is.
+MAX_HELD_BYTES: Final = 64 * 1024 * 1024
 
 
 class Peer(Protocol):
@@ -35,17 +38,20 @@ class Subscription:
         self.prefetch = prefetch
         #: Delivered and not acknowledged, in order of delivery.
         self.unacknowledged: dict[int, Entry] = {}
+        self._held_bytes = 0
         self._head = f"MESSAGE\nsubscription:{escaped(name)}\nmessage-id:".encode()
 
     def has_credit(self) -> bool:
         """Whether one more message may be sent to it now."""
-        return self.client.writable and (self.mode == "auto" or len(self.unacknowledged) < self.prefetch)
+        holds_less = len(self.unacknowledged) < self.prefetch and self._held_bytes < MAX_HELD_BYTES
+        return self.client.writable and (self.mode == "auto" or holds_less)
 
     def deliver(self, entry: Entry) -> None:
         """Send a message."""
         head = self._head + entry.message_id
         if self.mode != "auto":
             self.unacknowledged[entry.seq] = entry
+            self._held_bytes += entry.size
             head += b"\nack:%d" % entry.seq
         head += b"\nredelivered:true\n" if entry.redelivered else b"\n"
         self.client.send_message(head, entry)
@@ -61,6 +67,7 @@ class Subscription:
             delivered = list(self.unacknowledged)
             chosen = delivered[: delivered.index(seq) + 1]
         entries = [self.unacknowledged.pop(one) for one in chosen]
+        self._held_bytes -= sum(entry.size for entry in entries)
         if taken:
             for entry in entries:
                 self.queue.acknowledged(entry)
