@@ -75,3 +75,8 @@ def test_secrets_come_from_the_environment_or_from_files(tmp_path: Path) -> None
     assert load(environ).secret("broker-manager") == "from the environment"
     with pytest.raises(SecretMissing, match="NEUTRONFLOW_SECRET_OTHER"):
         load(environ).secret("other")
+
+
+def test_an_offset_beyond_all_ports_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="makes 108079 of the port 'monitor'"):
+        load({"NEUTRONFLOW_PORT_OFFSET": "99999"}).port("monitor")

@@ -99,8 +99,11 @@ class Settings:
         return root.expanduser().absolute() if root is not None else self.data_dir / "archive"
 
     def port(self, name: str) -> int:
-        """The port of a service by its name in the port table."""
-        return PORTS[name] + self.core.port_offset
+        """The port of a service by its name in the port table. Raises :class:`ConfigurationError` for one that cannot be."""
+        port = PORTS[name] + self.core.port_offset
+        if not 0 < port < 2**16:
+            raise ConfigurationError(where="port_offset", detail=f"it makes {port} of the port '{name}'")
+        return port
 
     def secret(self, name: str) -> str:
         """A secret by name: ``NEUTRONFLOW_SECRET_<NAME>``, else the file ``<data_dir>/secrets/<name>``."""

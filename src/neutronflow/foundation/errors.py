@@ -6,7 +6,11 @@ arguments. ``code`` is stable: logs, dead letters and tests refer to it.
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
+
+#: A full stop behind the end of a sentence that a detail has brought; three of them are meant.
+_DOUBLED = re.compile(r"(?<!\.)([.?!])\.\Z")
 
 
 class NeutronflowError(Exception):
@@ -22,7 +26,8 @@ class NeutronflowError(Exception):
         """The sentence for people, with the fields filled in."""
         template = " ".join((type(self).__doc__ or "").split())
         try:
-            return template.format(**self.fields)
+            # A detail may be a sentence of its own.
+            return _DOUBLED.sub(r"\1", template.format(**self.fields))
         except KeyError as missing:
             return f"{template} (without {missing})"
 

@@ -23,6 +23,8 @@ from neutronflow.domain.adara.wire import PacketReader, PacketType
 from neutronflow.domain.facility import facilities
 from neutronflow.foundation.config import Settings, load
 from neutronflow.foundation.errors import NeutronflowError
+from neutronflow.stack.datadir import DataDirectory
+from neutronflow.stack.errors import NotRunning
 
 #: How much is sent in one go; small enough that ``--speed`` is smooth, large enough to be fast without it.
 _CHUNK_BYTES = 1 << 20
@@ -36,9 +38,15 @@ class ReplayFailed(NeutronflowError):
 
 
 class StackUnreachable(NeutronflowError):
-    """{what} at {where} cannot be reached ({detail}); is `neutronflow up` running, with the same NEUTRONFLOW_DATA_DIR and NEUTRONFLOW_CONFIG?"""  # noqa: E501
+    """{what} at {where} cannot be reached ({detail}). Does the stack run with the same NEUTRONFLOW_* settings, NEUTRONFLOW_PORT_OFFSET among them?"""  # noqa: E501
 
     code = "stack-unreachable"
+
+
+class AnotherStack(NeutronflowError):
+    """The web monitor at {where} does not take this data directory's service token: another stack runs there."""
+
+    code = "another-stack"
 
 
 class ReplaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -82,6 +90,10 @@ def run(args: argparse.Namespace) -> int:
     """Replay one recording. 0: all of it can be fetched; 1: it came to an end that is not that; 2: it could not be sent."""
     settings = load()
     recording = inspect(args.file)
+    own = settings.section("replay", ReplaySettings)
+    data = DataDirectory(settings.data_dir)
+    if not own.monitor_url and data.holder() is None:
+        raise NotRunning(path=data.path)
     deadline = time.monotonic() + args.timeout
     say = _say_nothing if args.json else _say
     stack = StackClient(settings, recording)
@@ -253,6 +265,8 @@ class StackClient:
             reply = self._http.get(where)
             if reply.status_code == httpx.codes.NOT_FOUND:
                 return None
+            if reply.status_code == httpx.codes.UNAUTHORIZED:
+                raise AnotherStack(where=self._monitor)
             reply.raise_for_status()
         except httpx.HTTPError as error:
             if patient:

@@ -84,14 +84,16 @@ class Supervisor:
         self._tasks = {name: asyncio.create_task(self._keep(child)) for name, child in self._children.items()}
         ready = asyncio.gather(*(child.ready.wait() for child in self._children.values()))
         waiting: set[asyncio.Future[Any]] = {ready, *self._tasks.values()}
-        while not ready.done():
-            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            waiting -= done
-            for task in done:
-                if task is not ready and task.exception() is not None:
-                    ready.cancel()
-                    await asyncio.gather(ready, return_exceptions=True)
-                    raise task.exception()  # type: ignore[misc]
+        try:
+            while not ready.done():
+                done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                waiting -= done
+                for task in done:
+                    if task is not ready and task.exception() is not None:
+                        raise task.exception()  # type: ignore[misc]
+        finally:
+            ready.cancel()
+            await asyncio.gather(ready, return_exceptions=True)
 
     async def wait(self) -> None:
         """Supervise until cancelled."""

@@ -31,6 +31,8 @@ from neutronflow.store.settings import DatabaseSettings
 
 log = get_logger(__name__)
 
+#: The maker of the login link gets no longer; the stack is up without it.
+_LINK_WITHIN_S = 15.0
 #: What the prepared databases depend on, below the package.
 _SCHEMA_SOURCES = ("store/migrations", "store/roles.py", "web/catalog/migrations", "web/livedata/migrations")
 
@@ -153,8 +155,14 @@ async def _welcome(settings: Settings, seconds: float) -> None:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    told, complaint = await maker.communicate()
-    link = told.decode().strip() or f"(no login link: {complaint.decode().strip()})"
+    try:
+        async with asyncio.timeout(_LINK_WITHIN_S):
+            told, complaint = await maker.communicate()
+        link = told.decode().strip() or f"(no login link: {complaint.decode().strip()})"
+    except TimeoutError:
+        maker.kill()
+        await maker.wait()
+        link = f"(`{_own_name()} monitor --login-link` makes a link)"
     print(
         f"\nNeutronflow is up ({seconds:.1f} s).\n"
         f"  page          http://{settings.core.bind}:{settings.port('monitor')}/\n"

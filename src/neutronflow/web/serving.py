@@ -31,7 +31,8 @@ Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 #: Looks at a request before its body is read; (status, sentence) refuses it.
 EarlyCheck: TypeAlias = Callable[[Scope], "tuple[int, str] | None"]
 
-_DATABASE_WITHIN_S = 60.0
+#: A database that starts may need some time.
+DATABASE_WITHIN_S = 60.0
 #: How long the rest of a refused request is read and forgotten.
 _LINGER_S = 3.0
 _M_MMAP_THRESHOLD = -3  # malloc.h
@@ -92,12 +93,12 @@ def migrate() -> int:
     return 0
 
 
-def await_database() -> None:
+def await_database(within_s: float = DATABASE_WITHIN_S) -> None:
     """Wait until the service's database answers. Raises :class:`DatabaseAway`."""
     from django.db import connection
     from django.db.utils import DatabaseError
 
-    deadline = time.monotonic() + _DATABASE_WITHIN_S
+    deadline = time.monotonic() + within_s
     while True:
         try:
             with connection.cursor() as cursor:

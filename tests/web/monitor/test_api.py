@@ -37,7 +37,7 @@ def test_a_run_is_told_with_its_steps_and_files(monitor: Monitor) -> None:
     assert (step["name"], step["attempt"], step["state"], step["agent"]) == ("reduce", 1, "complete", "autoreducer1")
     assert step["queued_at"] < step["started_at"] < step["ended_at"]
     raw, reduced = found["files"]
-    assert (raw["kind"], raw["url"]) == ("raw", None)
+    assert (raw["kind"], raw["url"]) == ("raw", "/api/runs/SNS/HYS/1001/files/HYS_1001.nxs.h5")
     assert monitor.program(reduced["url"]).content == b"data"
     assert monitor.program(found["page_url"]).status_code == 200
     assert found["plot_url"].endswith("/plots/hys/1001/update/html/")

@@ -55,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
         translated = _translate(args, partial)
     except NeutronflowError as error:
         _refuse(args.file, error)
+        if error.fields.get("offset") == 0:
+            print("Is it a recorded ADARA stream?", file=sys.stderr)
         return 1
     except (OSError, RuntimeError) as error:
         partial.unlink(missing_ok=True)

@@ -36,6 +36,8 @@ _PERMANENT: Final = 0x8000
 _DRAIN_S = 5.0
 #: Where no connection can be accepted (no file handles are left, say), the next attempt is made after this.
 _ACCEPT_AGAIN_S = 1.0
+#: So many senders may be connected without being served; more wait in the listener's queue.
+_MOST_WAITING = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,8 @@ class TranslationServer:
         self._work_dir = work_dir
         self._failed_dir = failed_dir
         self._slots = asyncio.Semaphore(settings.max_runs)
+        #: Connections that are held, with or without a slot.
+        self._places = asyncio.Semaphore(settings.max_runs + _MOST_WAITING)
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
         #: Those whose run has come wholly, but is not answered yet.
@@ -86,15 +90,15 @@ class TranslationServer:
         return len(stale)
 
     async def accept_forever(self, listener: socket.socket) -> None:
-        """Take connections while there is room for their runs; the others wait in the listener's queue."""
+        """Take connections; a run waits for a slot once its first byte has come, so that silent senders take none."""
         loop = asyncio.get_running_loop()
         while True:
-            await self._slots.acquire()
+            await self._places.acquire()
             try:
                 connection, _ = await loop.sock_accept(listener)
             except OSError as error:
                 log.error("no_connection_accepted", detail=str(error))
-                self._slots.release()
+                self._places.release()
                 await asyncio.sleep(_ACCEPT_AGAIN_S)
                 continue
             task = asyncio.create_task(self._serve(connection))
@@ -114,9 +118,13 @@ class TranslationServer:
         """One connection, from its first byte to the answer."""
         with connection:
             try:
-                answer = await self._translate(connection)
+                if not await _readable(connection, self._settings.idle_timeout_s):
+                    log.warning("sender_never_spoke", seconds=self._settings.idle_timeout_s)
+                    return
+                async with self._slots:
+                    answer = await self._translate(connection)
             finally:
-                self._slots.release()
+                self._places.release()
             if answer is not None:
                 try:
                     await _send_answer(connection, answer)
@@ -218,6 +226,21 @@ class TranslationServer:
         with contextlib.suppress(NeutronflowError):
             return self._facilities.run_key(identity.facility, identity.short_name, identity.run_number)
         return None
+
+
+async def _readable(connection: socket.socket, seconds: float) -> bool:
+    """Whether something comes within so long: a first byte, or the end."""
+    loop = asyncio.get_running_loop()
+    came = asyncio.Event()
+    loop.add_reader(connection, came.set)
+    try:
+        async with asyncio.timeout(seconds):
+            await came.wait()
+    except TimeoutError:
+        return False
+    finally:
+        loop.remove_reader(connection)
+    return True
 
 
 async def _send_answer(connection: socket.socket, answer: Answer) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from django.db.models import Count, F, Func, IntegerField, Max, OuterRef, Q, QuerySet, Subquery
@@ -216,7 +216,7 @@ class RunView:
 
 @dataclass(frozen=True, slots=True)
 class RunFile:
-    """A file of a run. Only those that jobs have reported can be downloaded."""
+    """A file of a run: the raw one, or one that a job has reported."""
 
     path: str
     size: int | None
@@ -288,8 +288,16 @@ def _files(run: Run, reports: Iterable[JobReport]) -> list[RunFile]:
                     entry["path"], count if isinstance(count, int) else None, str(entry.get("kind", "other"))
                 )
                 found[file.name] = file
-    raw = [RunFile(run.data_file, None, "raw")] if run.data_file else []
+    raw = [RunFile(run.data_file, _size_of(run.data_file), "raw")] if run.data_file else []
     return raw + sorted(found.values(), key=lambda file: (file.kind != "reduced", file.name))
+
+
+def _size_of(path: str) -> int | None:
+    """The size of a file in bytes; None where it is gone."""
+    try:
+        return Path(path).stat().st_size
+    except (OSError, ValueError):
+        return None
 
 
 @dataclass(frozen=True, slots=True)

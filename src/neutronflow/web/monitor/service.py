@@ -9,7 +9,7 @@ import sys
 
 from neutronflow.foundation.config import load
 from neutronflow.foundation.telemetry import configure_logging
-from neutronflow.web.serving import LimitedBody, await_database, prepare_django, serve
+from neutronflow.web.serving import DATABASE_WITHIN_S, LimitedBody, await_database, prepare_django, serve
 
 #: No form is longer.
 _MAX_BODY_BYTES = 1 << 18
@@ -33,7 +33,10 @@ def run(args: argparse.Namespace) -> int:
     # One line for each request to another service says nothing.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     prepare_django("neutronflow.web.monitor.settings")
-    await_database()
+    at_hand = args.login_link or args.set_password
+    if at_hand:
+        logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # the error itself says it all
+    await_database(1.0 if at_hand else DATABASE_WITHIN_S)
     if args.login_link:
         from neutronflow.web.monitor.links import make_login_link
 

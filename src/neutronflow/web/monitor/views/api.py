@@ -44,7 +44,7 @@ def run(_request: HttpRequest, facility: str, name: str, number: int) -> HttpRes
                 "path": file.path,
                 "size": file.size,
                 "kind": file.kind,
-                "url": None if file.kind == "raw" else f"{base}/files/{quote(file.name, safe='')}",
+                "url": f"{base}/files/{quote(file.name, safe='')}",
             }
             for file in view.files
         ],
@@ -77,7 +77,7 @@ def runs(request: HttpRequest, facility: str, name: str) -> HttpResponse:
 
 @require_safe
 async def file(request: HttpRequest, facility: str, name: str, number: int, file_name: str) -> HttpResponseBase:
-    """A file that a job of the run has written, if it still lies in the archive."""
+    """The raw file of a run, or one that a job has written, if it still lies in the archive."""
     path, size = await sync_to_async(_reported_file)(facility, name, number, file_name)
     headers = {
         "Content-Length": str(size),
@@ -94,7 +94,7 @@ def _reported_file(facility: str, name: str, number: int, file_name: str) -> tup
     found = reading.find_run(facility, name, number)
     files = reading.reported_files(found) if found else []
     connections.close_all()
-    reported = next((entry for entry in files if entry.kind != "raw" and entry.name == file_name), None)
+    reported = next((entry for entry in files if entry.name == file_name), None)
     if reported is None:
         raise Http404
     try:
