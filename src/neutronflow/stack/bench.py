@@ -17,6 +17,7 @@ import msgspec
 
 import neutronflow
 from neutronflow.foundation.errors import NeutronflowError
+from neutronflow.foundation.telemetry import configure_logging
 from neutronflow.stack.benchnames import unit_of
 
 #: A benchmark measures and gives back everything of its result but ``machine``.
@@ -71,6 +72,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run them one after the other."""
+    configure_logging("bench", level="warning")  # to standard error: the results have standard output for themselves
     known = discover()
     names = args.names or sorted(known)
     for name in names:
