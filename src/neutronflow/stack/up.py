@@ -18,8 +18,9 @@ import psutil
 
 import neutronflow
 from neutronflow.domain.facility import facilities
-from neutronflow.foundation.config import Settings, load
-from neutronflow.foundation.telemetry import configure_logging, get_logger
+from neutronflow.foundation.config import Settings
+from neutronflow.foundation.service import begin
+from neutronflow.foundation.telemetry import get_logger
 from neutronflow.processing.reduction.shipped import install_shipped_scripts
 from neutronflow.stack.datadir import DataDirectory
 from neutronflow.stack.errors import PortTaken
@@ -45,8 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Start everything and stay until Ctrl-C or SIGTERM."""
-    settings = load()
-    configure_logging("up", level=settings.core.log_level, fmt=settings.core.log_format)
+    settings = begin("up")
     data = DataDirectory(settings.data_dir)
     data.prepare()
     data.make_secrets()

@@ -12,9 +12,10 @@ from typing import Any
 
 from neutronflow.domain.facility import facilities
 from neutronflow.foundation.broker.session import Session
-from neutronflow.foundation.config import Settings, load
+from neutronflow.foundation.config import Settings
 from neutronflow.foundation.errors import PortInUse
-from neutronflow.foundation.telemetry import configure_logging, get_logger, notify_ready
+from neutronflow.foundation.service import begin
+from neutronflow.foundation.telemetry import get_logger, notify_ready
 from neutronflow.instrument.translation.compiled import use_cache
 from neutronflow.instrument.translation.outbox import Outbox
 from neutronflow.instrument.translation.server import TranslationServer
@@ -35,8 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(_args: argparse.Namespace) -> int:
     """Serve until SIGTERM."""
-    settings = load()
-    configure_logging("translator", level=settings.core.log_level, fmt=settings.core.log_format)
+    settings = begin("translator")
     use_cache(settings.data_dir)
     asyncio.run(_serve(settings))
     return 0

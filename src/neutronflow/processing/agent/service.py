@@ -10,8 +10,8 @@ import asyncio
 import os
 import re
 import shutil
-import signal
 import socket
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -23,9 +23,10 @@ from neutronflow.domain.facility import facilities as known_facilities
 from neutronflow.domain.messages import destinations as names
 from neutronflow.domain.workflow.states import StepName
 from neutronflow.foundation.broker.session import Session
-from neutronflow.foundation.config import Settings, load
+from neutronflow.foundation.config import Settings
 from neutronflow.foundation.errors import ConfigurationError
-from neutronflow.foundation.telemetry import configure_logging, get_logger, notify_ready
+from neutronflow.foundation.service import begin, run_until_stopped
+from neutronflow.foundation.telemetry import get_logger, notify_ready
 from neutronflow.processing.agent.environment import job_environment
 from neutronflow.processing.agent.presence import answer_pings, beat, open_pings
 from neutronflow.processing.agent.settings import AgentSettings
@@ -51,24 +52,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run an agent until SIGTERM."""
-    settings = load()
-    configure_logging("agent", level=settings.core.log_level, fmt=settings.core.log_format)
+    settings = begin("agent")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", args.name):
         raise ConfigurationError(where="--name", detail=f"{args.name[:80]!r} cannot be an agent's name")
-    asyncio.run(_until_stopped(settings, args.name))
+    # When it is stopped, jobs end and their messages are not acknowledged: the broker gives them to another agent.
+    run_until_stopped(serve(settings, args.name))
+    log.info("agent_stopped", agent=args.name)
     return 0
-
-
-async def _until_stopped(settings: Settings, name: str) -> None:
-    serving = asyncio.ensure_future(serve(settings, name))
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, serving.cancel)
-    try:
-        await serving
-    except asyncio.CancelledError:
-        # Jobs were ended and their messages not acknowledged: the broker gives them to another agent.
-        log.info("agent_stopped", agent=name)
 
 
 async def serve(settings: Settings, name: str) -> None:
@@ -103,7 +93,7 @@ def _steps(
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     reduction = Reduction(
         facilities=facilities,
-        python=options.python,
+        python=options.python or sys.executable,
         time_limit_s=options.time_limit_s,
         kill_grace_s=options.kill_grace_s,
         scratch=own / "tmp",

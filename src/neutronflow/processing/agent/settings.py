@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import msgspec
 
 from neutronflow.foundation.config import Settings
@@ -21,7 +19,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     #: Between asking a job to end and killing it when its time is up, in seconds.
     kill_grace_s: float = 3.0
     #: The interpreter for reduction scripts; default: the one that the agent runs on.
-    python: str = sys.executable
+    python: str | None = None
 
     def catalog(self, settings: Settings) -> str:
         """The catalog's address."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from neutronflow.foundation.config import load
-from neutronflow.foundation.telemetry import configure_logging
+from neutronflow.foundation.service import begin
 from neutronflow.web.serving import LimitedBody, await_database, migrate, prepare_django, require_secrets, serve
 
 _MAX_BODY_BYTES = 1 << 20
@@ -18,8 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM."""
-    settings = load()
-    configure_logging("catalog", level=settings.core.log_level, fmt=settings.core.log_format)
+    settings = begin("catalog")
     prepare_django("neutronflow.web.catalog.settings")
     require_secrets(settings, "catalog-token", "service-token")
     await_database()

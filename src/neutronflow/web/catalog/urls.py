@@ -5,9 +5,10 @@ from __future__ import annotations
 from django.urls import path
 
 from neutronflow.web.catalog import views
+from neutronflow.web.health import health
 
 urlpatterns = [
-    path("healthz", views.health),
+    path("healthz", health),
     path("api/datafiles", views.list_datafiles),
     path("api/datafiles/<path:path>/ingest", views.ingest_datafile),
     path("api/datafiles/<path:path>", views.retrieve_datafile),

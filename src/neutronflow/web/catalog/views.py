@@ -9,10 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from django.db import connection
 from django.db.models import Count, Max, Q, QuerySet
 from django.db.models.functions import Now
-from django.db.utils import DatabaseError
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_POST, require_safe
 
@@ -46,17 +44,6 @@ class BadQuery(NeutronflowError):
     """The query cannot be understood: {detail}."""
 
     code = "bad-query"
-
-
-@require_safe
-def health(_request: HttpRequest) -> JsonResponse:
-    """Whether the database answers."""
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
-    except DatabaseError as error:
-        return JsonResponse({"ok": False, "database": str(error).split("\n")[0]}, status=503)
-    return JsonResponse({"ok": True})
 
 
 @require_POST

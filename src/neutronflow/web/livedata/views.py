@@ -33,17 +33,6 @@ _EVENTS_AT_A_TIME = 500
 _STORING = 0x6E66_706C
 
 
-@require_GET
-def health(_request: HttpRequest) -> JsonResponse:
-    """Whether the database answers."""
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
-    except DatabaseError as error:
-        return JsonResponse({"ok": False, "database": str(error).split("\n")[0]}, status=503)
-    return JsonResponse({"ok": True})
-
-
 @require_POST
 def upload(request: HttpRequest, instrument: str, run: str) -> HttpResponse:
     """Store a plot as the newest of its run."""

@@ -7,8 +7,7 @@ import getpass
 import logging
 import sys
 
-from neutronflow.foundation.config import load
-from neutronflow.foundation.telemetry import configure_logging
+from neutronflow.foundation.service import begin
 from neutronflow.web.serving import DATABASE_WITHIN_S, LimitedBody, await_database, prepare_django, serve
 
 #: No form is longer.
@@ -28,8 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM, or let someone in."""
-    settings = load()
-    configure_logging("monitor", level=settings.core.log_level, fmt=settings.core.log_format)
+    settings = begin("monitor")
     # One line for each request to another service says nothing.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     prepare_django("neutronflow.web.monitor.settings")

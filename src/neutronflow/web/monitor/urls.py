@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.views import LogoutView
 from django.urls import path, register_converter
 
+from neutronflow.web.health import health
 from neutronflow.web.monitor.views import account, api, errors, events, pages, plots
 
 
@@ -42,7 +44,7 @@ _RUN = f"instruments/{_INSTRUMENT}/runs/<number:number>"
 
 urlpatterns = [
     path("", pages.home),
-    path("healthz", pages.health),
+    path("healthz", login_not_required(health)),
     path("events", events.events),
     path("login/", account.Login.as_view()),
     path("login/link/<str:token>", account.login_link),

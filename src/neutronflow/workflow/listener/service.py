@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import contextlib
 import os
-import signal
 import time
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -18,8 +17,9 @@ from neutronflow.domain.messages import destinations
 from neutronflow.domain.messages.run import BadMessage
 from neutronflow.foundation.broker.message import Message, Outgoing, queue, topic
 from neutronflow.foundation.broker.session import Session, Subscription
-from neutronflow.foundation.config import Settings, load
-from neutronflow.foundation.telemetry import configure_logging, get_logger, notify_ready
+from neutronflow.foundation.config import Settings
+from neutronflow.foundation.service import begin, run_until_stopped
+from neutronflow.foundation.telemetry import get_logger, notify_ready
 from neutronflow.store.connection import Connection, Database
 from neutronflow.store.deadletters import DeadLetter
 from neutronflow.store.dsn import dsn
@@ -47,21 +47,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(_args: argparse.Namespace) -> int:
     """Listen until SIGTERM."""
-    settings = load()
-    configure_logging("listener", level=settings.core.log_level, fmt=settings.core.log_format)
-    asyncio.run(_serve(settings))
+    run_until_stopped(_serve(begin("listener")))
     return 0
 
 
 async def _serve(settings: Settings) -> None:
     async with Session.from_settings(settings, user="listener") as session:
-        listener = Listener(settings, session)
-        loop = asyncio.get_running_loop()
-        main = asyncio.current_task()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, main.cancel if main else loop.stop)
-        with contextlib.suppress(asyncio.CancelledError):
-            await listener.work()
+        await Listener(settings, session).work()
 
 
 class Listener:

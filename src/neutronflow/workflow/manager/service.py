@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import os
 import random
-import signal
 from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
@@ -16,8 +15,9 @@ from neutronflow.domain.facility import facilities
 from neutronflow.domain.messages import destinations
 from neutronflow.foundation.broker.message import Message, Outgoing, queue, topic
 from neutronflow.foundation.broker.session import BrokerUnavailable, PublicationRefused, Session
-from neutronflow.foundation.config import Settings, load
-from neutronflow.foundation.telemetry import configure_logging, get_logger, notify_ready
+from neutronflow.foundation.config import Settings
+from neutronflow.foundation.service import begin, run_until_stopped
+from neutronflow.foundation.telemetry import get_logger, notify_ready
 from neutronflow.store.connection import Connection, Database
 from neutronflow.store.deadletters import DeadLetter
 from neutronflow.store.dsn import dsn
@@ -39,21 +39,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(_args: argparse.Namespace) -> int:
     """Work until SIGTERM."""
-    settings = load()
-    configure_logging("manager", level=settings.core.log_level, fmt=settings.core.log_format)
-    asyncio.run(_serve(settings))
+    run_until_stopped(_serve(begin("manager")))
     return 0
 
 
 async def _serve(settings: Settings) -> None:
     async with Session.from_settings(settings, user="manager") as session:
-        manager = Manager(settings, session)
-        loop = asyncio.get_running_loop()
-        main = asyncio.current_task()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, main.cancel if main else loop.stop)
-        with contextlib.suppress(asyncio.CancelledError):
-            await manager.work()
+        await Manager(settings, session).work()
 
 
 class Manager:

@@ -12,9 +12,10 @@ from neutronflow.foundation.broker.embedded.broker import Broker
 from neutronflow.foundation.broker.embedded.server import Client
 from neutronflow.foundation.broker.embedded.store import Store
 from neutronflow.foundation.broker.settings import BrokerSettings
-from neutronflow.foundation.config import Settings, load
+from neutronflow.foundation.config import Settings
 from neutronflow.foundation.errors import PortInUse
-from neutronflow.foundation.telemetry import configure_logging, get_logger, notify_ready
+from neutronflow.foundation.service import begin
+from neutronflow.foundation.telemetry import get_logger, notify_ready
 
 log = get_logger(__name__)
 
@@ -29,9 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(_args: argparse.Namespace) -> int:
     """Serve until SIGTERM."""
-    settings = load()
-    configure_logging("broker", level=settings.core.log_level, fmt=settings.core.log_format)
-    asyncio.run(serve(settings))
+    asyncio.run(serve(begin("broker")))
     return 0
 
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlencode
 
-from django.contrib.auth.decorators import login_not_required
-from django.db import connection
-from django.db.utils import DatabaseError
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_safe
 
@@ -19,18 +16,6 @@ from neutronflow.web.monitor.logtext import lines_of, plain_text
 from neutronflow.web.monitor.settings import MONITOR
 from neutronflow.web.monitor.timeline import timeline
 from neutronflow.web.monitor.words import RUN_BADGES, step_title
-
-
-@login_not_required
-@require_safe
-def health(_request: HttpRequest) -> JsonResponse:
-    """Whether the database answers."""
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
-    except DatabaseError:
-        return JsonResponse({"ok": False, "database": "away"}, status=503)
-    return JsonResponse({"ok": True})
 
 
 @require_safe
