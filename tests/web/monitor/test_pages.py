@@ -109,6 +109,23 @@ def test_a_run_page_tells_what_happened(monitor: Monitor, browser: httpx.Client)
     assert raw.headers["content-disposition"].startswith("attachment")
 
 
+def test_a_page_says_when_its_plot_may_be_of_an_earlier_attempt(monitor: Monitor, browser: httpx.Client) -> None:
+    run = monitor.run(1, "NOTES", "processing")
+    monitor.step(run, "reduce", "complete", 1)
+    page = "/instruments/SNS/NOTES/runs/1/"
+    assert "of an earlier one" not in browser.get(page).text
+    monitor.step(run, "reduce", "started", 2)
+    assert "A new reduction is not done yet" in browser.get(page).text
+    monitor.sql_do("UPDATE step SET state = 'failed', ended_at = now() WHERE attempt = 2 AND run_id = %s", run)
+    assert "The newest reduction has failed" in browser.get(page).text
+
+
+def test_the_time_of_a_running_step_counts_on(monitor: Monitor, browser: httpx.Client) -> None:
+    run = monitor.run(2, "NOTES", "processing")
+    monitor.step(run, "reduce", "started", ago_s=30)
+    assert re.search(r"<time data-lasts datetime=[^>]+>28 s</time>", browser.get("/instruments/SNS/NOTES/runs/2/").text)
+
+
 def test_text_from_outside_is_only_ever_text(monitor: Monitor, browser: httpx.Client) -> None:
     run = story(monitor, 12, "GAMMA", error=HOSTILE)
     report = monitor.report(

@@ -11,7 +11,7 @@ from typing import Any
 from django.db.models import Count, F, Func, IntegerField, Max, OuterRef, Q, QuerySet, Subquery
 from django.utils import timezone
 
-from neutronflow.domain.workflow.states import RunState, StepState
+from neutronflow.domain.workflow.states import RunState, StepName, StepState
 from neutronflow.store.models import Change, Event, Instrument, JobReport, Run, ServiceStatus, Step
 from neutronflow.web.monitor.filters import Cursor, RunSearch
 from neutronflow.web.monitor.words import (
@@ -207,6 +207,16 @@ class RunView:
     def has_logs(self) -> bool:
         """Whether a current attempt has left a log."""
         return any(step.report is not None and getattr(step.report, "log_bytes", 0) for step in self.steps)
+
+    @property
+    def plot_note(self) -> str:
+        """What to know of a plot that is shown: it may be of an earlier attempt than the one that the steps tell of."""
+        reduction = next((step.record for step in self.steps if step.record.name == StepName.REDUCE), None)
+        if reduction is None or reduction.attempt == 1 or reduction.state == StepState.COMPLETE:
+            return ""
+        if reduction.state == StepState.FAILED:
+            return "The newest reduction has failed; a plot shown here is of an earlier one."
+        return "A new reduction is not done yet; a plot shown here is of an earlier one."
 
     @property
     def name(self) -> str:

@@ -110,7 +110,16 @@
     const [, unit, by] = STEPS.find(([below]) => seconds < below);
     return Math.floor(seconds / by) + " " + unit + " ago";
   }
+  function lastsText(seconds) {
+    if (seconds < 120) return Math.max(0, Math.floor(seconds)) + " s";
+    const minutes = Math.floor(seconds / 60);
+    return minutes < 60 ? minutes + " min " + Math.floor(seconds % 60) + " s" : Math.floor(minutes / 60) + " h " + (minutes % 60) + " min";
+  }
   function age() {
+    for (const element of all("time[data-lasts]")) {
+      const text = lastsText((Date.now() - Date.parse(element.dateTime)) / 1000);
+      if (element.textContent !== text) element.textContent = text;
+    }
     for (const element of all("time[data-age]")) {
       const text = ageText((Date.now() - Date.parse(element.dateTime)) / 1000);
       if (element.textContent !== text) element.textContent = text;
