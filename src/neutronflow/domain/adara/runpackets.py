@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from neutronflow.domain.adara.fields import Cursor, U32Array, padded, text_bytes, words
 from neutronflow.domain.adara.wire import Packet
-from neutronflow.domain.adara.xml import parse_xml
+from neutronflow.domain.adara.xml import last_child_text, parse_xml
 
 SYNC_SIGNATURE = bytes.fromhex("534e534144415241 4f524e4c0000f07f")
 
@@ -107,8 +107,8 @@ class RunInfo:
 
     def text(self, tag: str) -> str | None:
         """The text of a top-level element, the last of several; None where there is none. Raises ValueError for bad XML."""
-        found = [child.text or "" for child in parse_xml(self.xml) if child.tag == tag]
-        return found[-1].strip() if found else None
+        found = last_child_text(parse_xml(self.xml), tag)
+        return None if found is None else found.strip()
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,3 +21,15 @@ def parse_xml(text: str) -> ElementTree.Element:
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
     return root
+
+
+def child_text(parent: ElementTree.Element, tag: str) -> str:
+    """The text of the first child of that name; empty where there is none."""
+    child = parent.find(tag)
+    return (child.text or "") if child is not None else ""
+
+
+def last_child_text(parent: ElementTree.Element, tag: str) -> str | None:
+    """The text of the last child of that name, which holds where a description repeats itself; None where there is none."""
+    found = [child.text or "" for child in parent if child.tag == tag]
+    return found[-1] if found else None

@@ -47,19 +47,24 @@ class RunMessage(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, **changes)
 
 
-def decode_run_message(body: bytes) -> RunMessage:
-    """Read a run message. Raises :class:`BadMessage` saying what is wrong with it."""
-    if len(body) > MAX_BODY_BYTES:
-        raise BadMessage(detail=f"it has {len(body)} bytes, more than {MAX_BODY_BYTES}")
-    if body.lstrip()[:1] == b"/":
-        return _from_path(body)
+def decode_object(body: bytes, max_bytes: int) -> dict[str, Any]:
+    """The JSON object that a message's body has to be. Raises :class:`BadMessage` saying why it is none."""
+    if len(body) > max_bytes:
+        raise BadMessage(detail=f"it has {len(body)} bytes, more than {max_bytes}")
     try:
         values = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadMessage(detail=f"it is not JSON ({error})") from error
     if not isinstance(values, dict):
         raise BadMessage(detail=f"it is JSON, but no object: {type(values).__name__}")
-    extra = dict(values)
+    return values
+
+
+def decode_run_message(body: bytes) -> RunMessage:
+    """Read a run message. Raises :class:`BadMessage` saying what is wrong with it."""
+    if len(body) <= MAX_BODY_BYTES and body.lstrip()[:1] == b"/":
+        return _from_path(body)
+    extra = decode_object(body, MAX_BODY_BYTES)
     return RunMessage(
         facility=_text(extra, "facility", required=True),
         instrument=_text(extra, "instrument", required=True),

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from neutronflow.domain.adara.packets import RunInfo
-from neutronflow.domain.adara.xml import parse_xml
+from neutronflow.domain.adara.xml import child_text, last_child_text, parse_xml
 from neutronflow.instrument.translation import hdf5
 
 #: element of <sample> -> name in the file, for texts and for numbers (which may have units).
@@ -44,15 +44,15 @@ class RunDescription:
     def __init__(self, info: RunInfo) -> None:
         self._root = parse_xml(info.xml)
         self.users = [
-            User(_text(user, "name"), _text(user, "id"), _text(user, "role")) for user in self._root.iter("user")
+            User(child_text(user, "name"), child_text(user, "id"), child_text(user, "role"))
+            for user in self._root.iter("user")
         ]
         self.save_pixel_map = self._root.find("save_pixel_map") is not None
         self.notes_may_change = self._root.find("run_notes_updates_enabled") is not None
 
     def text(self, tag: str) -> str:
         """The text of a top-level element, of several the last; empty where there is none."""
-        found = [child.text or "" for child in self._root if child.tag == tag]
-        return found[-1] if found else ""
+        return last_child_text(self._root, tag) or ""
 
     def write_people_and_sample(self, entry: h5py.Group) -> None:
         """Write /entry/userN and /entry/sample."""
@@ -68,12 +68,12 @@ class RunDescription:
 
 def _write_sample(group: h5py.Group, sample: Element) -> None:
     for tag, name in _SAMPLE_TEXTS.items():
-        text = _text(sample, tag)
+        text = child_text(sample, tag)
         if text:
             hdf5.put_text(group, name, text)
     for name in _SAMPLE_NUMBERS:
-        units = _text(sample, f"{name}_units")
-        hdf5.put_scalar(group, name, np.float64(_number(_text(sample, name))), {"units": units} if units else None)
+        units = child_text(sample, f"{name}_units")
+        hdf5.put_scalar(group, name, np.float64(_number(child_text(sample, name))), {"units": units} if units else None)
 
 
 def _number(text: str) -> float:
@@ -81,8 +81,3 @@ def _number(text: str) -> float:
         return float(text) if text else 0.0
     except ValueError:
         return 0.0
-
-
-def _text(parent: Element, tag: str) -> str:
-    child = parent.find(tag)
-    return (child.text or "") if child is not None else ""

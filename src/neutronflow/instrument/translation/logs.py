@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from neutronflow.domain.adara.devices import DeviceDescriptor, Value, VariableValue
 from neutronflow.domain.adara.scalars import Scalars
-from neutronflow.domain.adara.xml import parse_xml
+from neutronflow.domain.adara.xml import child_text, parse_xml
 from neutronflow.instrument.translation import hdf5
 from neutronflow.instrument.translation.clock import Clock
 from neutronflow.instrument.translation.problems import Problems
@@ -342,5 +342,4 @@ def _enumerations(device: Element, device_id: int) -> list[Enumeration]:
 
 
 def _text(parent: Element, tag: str) -> str:
-    child = parent.find(tag)
-    return (child.text or "").strip() if child is not None else ""
+    return child_text(parent, tag).strip()

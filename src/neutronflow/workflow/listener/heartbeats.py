@@ -7,9 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
-from neutronflow.domain.messages.run import BadMessage
+from neutronflow.domain.messages.run import BadMessage, decode_object
 from neutronflow.store.connection import Connection
 from neutronflow.store.named import query
 from neutronflow.store.text import storable
@@ -35,14 +33,7 @@ def read_heartbeat(body: bytes) -> Heartbeat:
 
     Processes name themselves in ``src_name`` or ``src_id``; scalars may be numbers, or text that holds them.
     """
-    if len(body) > MAX_BYTES:
-        raise BadMessage(detail=f"it has {len(body)} bytes, more than {MAX_BYTES}")
-    try:
-        values = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadMessage(detail=f"it is not JSON ({error})") from error
-    if not isinstance(values, dict):
-        raise BadMessage(detail=f"it is JSON, but no object: {type(values).__name__}")
+    values = decode_object(body, MAX_BYTES)
     name = _text(values, "src_name", "name") or _text(values, "src_id", "name")
     if not name:
         raise BadMessage(detail="it does not say whose heartbeat it is ('src_name' or 'src_id')")

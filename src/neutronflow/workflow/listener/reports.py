@@ -17,7 +17,7 @@ from neutronflow.foundation.broker.message import Message
 from neutronflow.foundation.errors import NeutronflowError
 from neutronflow.store.connection import Connection
 from neutronflow.store.deadletters import DeadLetter, keep_dead_letters
-from neutronflow.store.named import query
+from neutronflow.store.named import query, run_columns
 from neutronflow.store.seen import claim, message_key
 from neutronflow.store.text import storable
 
@@ -83,7 +83,7 @@ async def store(connection: Connection, understood: Sequence[Report | DeadLetter
 
 
 async def _missing_runs(connection: Connection, reports: Iterable[Report]) -> set[RunKey]:
-    wanted = _run_columns(dict.fromkeys(one.run for one in reports))
+    wanted = run_columns(dict.fromkeys(one.run for one in reports))
     cursor = await connection.execute(query("missing_runs"), wanted)
     return {RunKey(*row) for row in await cursor.fetchall()}
 
@@ -95,7 +95,7 @@ async def _insert(connection: Connection, reports: Sequence[Report]) -> None:
     # Agents cut their logs; whoever does not is cut here.
     logs = [bounded_log(storable(one.log)) for one in said]
     values: dict[str, list[object]] = {
-        **_run_columns(one.run for one in reports),
+        **run_columns(one.run for one in reports),
         "steps": [one.step for one in said],
         "attempts": [one.attempt for one in said],
         "agents": [storable(one.agent) for one in said],
@@ -109,18 +109,9 @@ async def _insert(connection: Connection, reports: Sequence[Report]) -> None:
         "files": [_files(one) for one in said],
     }
     await connection.execute(query("store_job_reports"), values)
-    await connection.execute(query("announce_runs"), _run_columns(dict.fromkeys(one.run for one in reports)))
+    await connection.execute(query("announce_runs"), run_columns(dict.fromkeys(one.run for one in reports)))
 
 
 def _files(said: JobReport) -> str:
     files = [{**msgspec.to_builtins(one), "path": storable(one.path), "kind": storable(one.kind)} for one in said.files]
     return json.dumps(files)
-
-
-def _run_columns(runs: Iterable[RunKey]) -> dict[str, list[object]]:
-    keys = list(runs)
-    return {
-        "facilities": [run.facility for run in keys],
-        "instruments": [run.instrument for run in keys],
-        "numbers": [run.run_number for run in keys],
-    }

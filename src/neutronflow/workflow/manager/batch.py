@@ -19,7 +19,7 @@ from neutronflow.foundation.errors import NeutronflowError
 from neutronflow.foundation.ids import new_id
 from neutronflow.store.connection import Connection
 from neutronflow.store.deadletters import DeadLetter, keep_dead_letters
-from neutronflow.store.named import query
+from neutronflow.store.named import query, run_columns
 from neutronflow.store.seen import claim, message_key
 from neutronflow.store.text import storable
 
@@ -127,7 +127,7 @@ class Batch:
         await keep_dead_letters(connection, dead)
         if outcomes:
             told = dict.fromkeys(item.run for item, _, _ in outcomes)
-            await connection.execute(query("announce_runs"), _run_columns(told))
+            await connection.execute(query("announce_runs"), run_columns(told))
         return tally
 
 
@@ -188,11 +188,11 @@ async def _lock_runs(connection: Connection, items: Sequence[Item]) -> dict[RunK
     # Everything is made before anything is locked, each in a fixed order: managers wait for each other, never in a circle.
     beginning = dict.fromkeys(item.run for item in items if creates_run(item.message.destination.name, item.said))
     if beginning:
-        cursor = await connection.execute(query("missing_runs"), _run_columns(beginning))
+        cursor = await connection.execute(query("missing_runs"), run_columns(beginning))
         missing = [RunKey(*row) for row in await cursor.fetchall()]
         if missing:
             await _ensure(connection, "ensure_instruments", [(run.facility, run.instrument) for run in missing])
-            await connection.execute(query("ensure_runs"), _run_columns(missing))
+            await connection.execute(query("ensure_runs"), run_columns(missing))
     runs = await _select_runs(connection, dict.fromkeys(item.run for item in items))
     experiments = {
         (item.run.facility, item.said.ipts)
@@ -208,7 +208,7 @@ async def _lock_runs(connection: Connection, items: Sequence[Item]) -> dict[RunK
 
 
 async def _select_runs(connection: Connection, wanted: Iterable[RunKey]) -> dict[RunKey, _Known]:
-    cursor = await connection.execute(query("lock_runs"), _run_columns(wanted))
+    cursor = await connection.execute(query("lock_runs"), run_columns(wanted))
     ids = [row[0] for row in await cursor.fetchall()]
     # Read after the lock was had: what the former holder has written is seen.
     cursor = await connection.execute(query("read_runs"), {"ids": ids})
@@ -295,16 +295,6 @@ async def _write_outbox(connection: Connection, commands: Sequence[Command]) -> 
         "bodies": [encode_run_message(command.message) for command in commands],
     }
     await connection.execute(query("put_into_outbox"), values)
-
-
-def _run_columns(runs: Iterable[RunKey]) -> dict[str, list[object]]:
-    """Columns of run keys, for unnest."""
-    keys = list(runs)
-    return {
-        "facilities": [run.facility for run in keys],
-        "instruments": [run.instrument for run in keys],
-        "numbers": [run.run_number for run in keys],
-    }
 
 
 def _bounded(number: int | None) -> int | None:
