@@ -10,13 +10,16 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from string import Formatter
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from neutronflow.foundation.errors import ConfigurationError, NeutronflowError
 
 _NAME = re.compile(r"[A-Z0-9][A-Z0-9_-]{0,63}\Z")
+
+#: The pseudo-instrument of ``neutronflow probe``: in no list, no statistics, no external catalog.
+PROBE: Final = "PROBE"
 
 
 class UnknownFacility(NeutronflowError):

@@ -15,6 +15,7 @@ from neutronflow.foundation.config import PORTS, load
 #: section -> where its struct is defined.
 SECTIONS = {
     "core": "neutronflow.foundation.config:Core",
+    "beamline": "neutronflow.domain.beamline:BeamlineSettings",
     "database": "neutronflow.store.settings:DatabaseSettings",
     "postgresql": "neutronflow.stack.postgres:PostgresSettings",
     "broker": "neutronflow.foundation.broker.settings:BrokerSettings",
