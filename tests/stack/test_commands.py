@@ -17,7 +17,7 @@ import pytest
 from neutronflow.foundation.config import PORTS, load
 from neutronflow.stack import show_config
 from neutronflow.stack.services import stack_services
-from tests.support.stack import free_offset
+from tests.support.ports import free_offset
 
 
 @pytest.fixture

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from neutronflow.foundation.broker.frames import Frame, FrameParser
+from neutronflow.foundation.broker.settings import BrokerSettings
 from neutronflow.foundation.config import PORTS, load
 from tests.support.postgres import free_port
 
-USERS = ("manager", "listener", "agent", "translator")
+USERS = BrokerSettings().users
 
 
 def eventually(condition: Callable[[], Any], what: str, seconds: float = 15.0) -> Any:

@@ -16,8 +16,8 @@ import httpx
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from tests.support.ports import free_offset
 from tests.support.services import Services
-from tests.support.stack import free_offset
 
 _SECRETS = (
     "django-monitor",

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,10 +15,10 @@ from typing import Any
 
 import httpx
 import psycopg
-import pytest
 
-from neutronflow.foundation.config import PORTS, Settings, load
+from neutronflow.foundation.config import Settings, load
 from neutronflow.store.dsn import dsn
+from tests.support.ports import free_offset
 
 
 def wait_until(condition: Callable[[], Any], what: str, timeout_s: float = 30.0) -> Any:
@@ -104,16 +102,6 @@ class Stack:
     def sql(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         with psycopg.connect(dsn(self.settings, "owner"), autocommit=True) as connection:
             return connection.execute(query.encode(), values).fetchall()
-
-
-def free_offset() -> int:
-    """A port offset at which every port of the table is free."""
-    for offset in random.sample(range(100, 3800), 200):
-        with contextlib.suppress(OSError), contextlib.ExitStack() as held:
-            for port in PORTS.values():
-                held.enter_context(socket.socket()).bind(("127.0.0.1", port + offset))
-            return offset
-    pytest.fail("no free ports")
 
 
 @contextlib.contextmanager

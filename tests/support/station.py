@@ -22,9 +22,10 @@ import psutil
 from neutronflow.domain.messages import destinations as names
 from neutronflow.foundation.broker.message import Message, Outgoing, queue, topic
 from neutronflow.foundation.broker.session import Session
-from neutronflow.foundation.config import PORTS, Settings, load
+from neutronflow.foundation.config import Settings, load
+from neutronflow.stack.datadir import SECRETS
 from tests.support.http import Server, serving
-from tests.support.postgres import free_port
+from tests.support.ports import free_offset
 from tests.support.recorded import SMALL_RUN
 
 ANSWERS = (
@@ -37,8 +38,6 @@ ANSWERS = (
 #: Pieces of scripts.
 FOREVER = "import time\nwhile True: time.sleep(1)\n"
 NOTE_PID = "import os; open('pid.tmp', 'w').write(str(os.getpid())); os.rename('pid.tmp', 'pid')\n"
-
-SECRETS = ("broker-manager", "broker-listener", "broker-agent", "broker-translator", "catalog-token", "livedata-tokens")
 
 
 def eventually(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
@@ -117,7 +116,7 @@ class Station:
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
             "NEUTRONFLOW_DATA_DIR": str(folder / "var"),
             "NEUTRONFLOW_ARCHIVE_ROOT": str(self.archive),
-            "NEUTRONFLOW_PORT_OFFSET": str(free_port() - PORTS["stomp"]),
+            "NEUTRONFLOW_PORT_OFFSET": str(free_offset()),
             "NEUTRONFLOW_AGENT__CATALOG_URL": web.url,
             "NEUTRONFLOW_AGENT__LIVEDATA_URL": web.url,
             **{f"NEUTRONFLOW_SECRET_{name.upper().replace('-', '_')}": f"value of {name}" for name in SECRETS},
@@ -130,12 +129,17 @@ class Station:
         """Start a service and wait until it says that it is ready."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
             ready.bind("")  # an abstract address of the kernel's choice
-            ready.settimeout(20)
+            ready.settimeout(0.2)
+            deadline = time.monotonic() + 20
             environ = {**self.environ, "NOTIFY_SOCKET": "@" + ready.getsockname()[1:].decode()}
             process = subprocess.Popen([sys.executable, "-m", "neutronflow.cli", *words], env=environ)
             self.processes.append(process)
-            while b"READY=1" not in ready.recv(4096):
-                pass
+            said = b""
+            while b"READY=1" not in said:
+                assert process.poll() is None, f"{words} ended with {process.returncode}"
+                assert time.monotonic() < deadline, f"{words} is not ready"
+                with contextlib.suppress(TimeoutError):
+                    said = ready.recv(4096)
         return process
 
     def agent(self, name: str) -> subprocess.Popen[bytes]:

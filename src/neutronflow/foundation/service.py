@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import socket
 from collections.abc import Coroutine
 from typing import Any
 
 from neutronflow.foundation.config import Settings, load
+from neutronflow.foundation.errors import PortInUse
 from neutronflow.foundation.telemetry import configure_logging
 
 
@@ -16,6 +19,16 @@ def begin(service: str) -> Settings:
     settings = load()
     configure_logging(service, level=settings.core.log_level, fmt=settings.core.log_format)
     return settings
+
+
+def listen(service: str, host: str, port: int, backlog: int = 128) -> socket.socket:
+    """A listening socket that does not block. Raises :class:`PortInUse`."""
+    try:
+        listener = socket.create_server((host, port), backlog=backlog)
+    except OSError as error:
+        raise PortInUse(service=service, where=f"{host}:{port}", detail=os.strerror(error.errno or 0)) from error
+    listener.setblocking(False)
+    return listener
 
 
 def run_until_stopped(work: Coroutine[Any, Any, None]) -> None:

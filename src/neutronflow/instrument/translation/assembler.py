@@ -31,6 +31,7 @@ from neutronflow.domain.adara.packets import (
     VariableValue,
     decode,
 )
+from neutronflow.domain.adara.pixelmap import Pixels, bank_pixels
 from neutronflow.domain.adara.scalars import SCALAR_TYPES, scalars
 from neutronflow.domain.adara.wire import (
     EPICS_EPOCH_UNIX,
@@ -46,7 +47,6 @@ from neutronflow.instrument.translation.description import RunDescription
 from neutronflow.instrument.translation.logs import ProcessVariables
 from neutronflow.instrument.translation.nexus import Header, Markers, NexusWriter
 from neutronflow.instrument.translation.outcome import Identity, Translated
-from neutronflow.instrument.translation.pixelmap import Pixels, bank_pixels
 from neutronflow.instrument.translation.problems import Problems
 
 #: How much is gathered before it is worked on. Large enough that per-block costs vanish, small enough to stay in caches.

@@ -19,12 +19,12 @@ from neutronflow import __version__
 from neutronflow.domain.adara.eventpackets import BANK_ERROR, BANK_UNMAPPED, PULSE_VETO
 from neutronflow.domain.adara.events import EventBlock
 from neutronflow.domain.adara.packets import BeamlineInfo
+from neutronflow.domain.adara.pixelmap import Pixels
 from neutronflow.domain.adara.wire import EPICS_EPOCH_UNIX
 from neutronflow.instrument.translation import hdf5
 from neutronflow.instrument.translation.clock import Clock, iso
 from neutronflow.instrument.translation.description import RunDescription
 from neutronflow.instrument.translation.logs import ProcessVariables, put_statistics
-from neutronflow.instrument.translation.pixelmap import Pixels
 from neutronflow.instrument.translation.problems import Problems
 
 NEXUS_VERSION = "4.3.3"

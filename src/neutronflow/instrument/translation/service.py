@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import os
 import signal
 import socket
 from typing import Any
@@ -13,8 +12,7 @@ from typing import Any
 from neutronflow.domain.facility import facilities
 from neutronflow.foundation.broker.session import Session
 from neutronflow.foundation.config import Settings
-from neutronflow.foundation.errors import PortInUse
-from neutronflow.foundation.service import begin
+from neutronflow.foundation.service import begin, listen
 from neutronflow.foundation.telemetry import get_logger, notify_ready
 from neutronflow.instrument.translation.compiled import use_cache
 from neutronflow.instrument.translation.outbox import Outbox
@@ -26,7 +24,6 @@ log = get_logger(__name__)
 
 #: At the end, runs that have come wholly get so long to be published; the others are sent again by their senders.
 _SETTLE_S = 3.0
-_BACKLOG = 128
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +47,7 @@ async def _serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     workers = Workers(own.max_runs, own.idle_timeout_s)
-    with _listener(settings.core.bind, port) as listener:
+    with listen("translator", settings.core.bind, port) as listener:
         async with Session.from_settings(settings, user="translator") as session:
             outbox = Outbox(settings.data_dir / "translator" / "outbox")
             unfinished = settings.archive_root / ".translating"
@@ -88,12 +85,3 @@ async def _say_ready(workers: Workers, session: Session, port: int, stale: int) 
     await session.connected()
     notify_ready("waiting for runs")
     log.info("translator_ready", port=port, stale_files=stale)
-
-
-def _listener(host: str, port: int) -> socket.socket:
-    try:
-        listener = socket.create_server((host, port), backlog=_BACKLOG)
-    except OSError as error:
-        raise PortInUse(service="translator", where=f"{host}:{port}", detail=os.strerror(error.errno or 0)) from error
-    listener.setblocking(False)
-    return listener
