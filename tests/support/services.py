@@ -20,13 +20,14 @@ from psycopg.conninfo import conninfo_to_dict
 
 from neutronflow.foundation.broker.message import Message, Outgoing, queue
 from neutronflow.foundation.broker.session import Session
+from neutronflow.foundation.broker.settings import BrokerSettings
 from neutronflow.foundation.config import load
 from neutronflow.foundation.ids import new_id
 from neutronflow.store.dsn import ROLES
 from neutronflow.store.roles import ensure_roles, grant
 from tests.support.postgres import free_port
 
-BROKER_USERS = ("manager", "listener", "agent", "translator")
+BROKER_USERS = BrokerSettings().users
 
 
 def eventually(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from neutronflow.foundation.config import Settings
 from neutronflow.foundation.errors import ConfigurationError, NeutronflowError
 
 _NAME = re.compile(r"[A-Z0-9][A-Z0-9_-]{0,63}\Z")
@@ -69,8 +70,12 @@ class Place(msgspec.Struct, frozen=True):
 class Facilities:
     """The facility profiles known here, and the archive they lie in."""
 
-    def __init__(self, archive_root: Path, profiles: Mapping[str, FacilityProfile]) -> None:
+    def __init__(
+        self, archive_root: Path, profiles: Mapping[str, FacilityProfile], probe_root: Path | None = None
+    ) -> None:
         self.archive_root = archive_root
+        #: Where the files of the pseudo-instrument PROBE belong.
+        self._probe_root = probe_root or archive_root
         self._profiles = profiles
 
     def profile(self, facility: str) -> FacilityProfile:
@@ -106,21 +111,26 @@ class Facilities:
 
     def place_of(self, path: Path) -> Place | None:
         """Whose raw or reduced file this is, by its path; None where no profile puts files there."""
-        if not path.is_relative_to(self.archive_root):
-            return None
-        relative = path.relative_to(self.archive_root)
-        for profile in self._profiles.values():
-            for pattern in (profile.nexus_dir, profile.reduced_dir):
-                if place := _place_in(profile, pattern, relative):
-                    return place
+        for root in (self._probe_root, self.archive_root):
+            if not path.is_relative_to(root):
+                continue
+            relative = path.relative_to(root)
+            for profile in self._profiles.values():
+                for pattern in (profile.nexus_dir, profile.reduced_dir):
+                    place = _place_in(profile, pattern, relative)
+                    if place is not None and self._root(place.instrument) == root:
+                        return place
         return None
 
     def contains(self, path: Path) -> bool:
         """Whether a path, with all symbolic links resolved, lies in the archive."""
-        return path.resolve().is_relative_to(self.archive_root.resolve())
+        return any(path.resolve().is_relative_to(root.resolve()) for root in (self.archive_root, self._probe_root))
 
     def _place(self, pattern: str, run: RunKey, experiment: str) -> Path:
-        return self.archive_root / pattern.format(**_fields(run, experiment))
+        return self._root(run.instrument) / pattern.format(**_fields(run, experiment))
+
+    def _root(self, instrument: str) -> Path:
+        return self._probe_root if instrument == PROBE else self.archive_root
 
 
 def shipped_profiles() -> dict[str, FacilityProfile]:
@@ -128,7 +138,12 @@ def shipped_profiles() -> dict[str, FacilityProfile]:
     return {name: FacilityProfile(name=name) for name in ("SNS", "HFIR")}
 
 
-def facilities(archive_root: Path, table: Mapping[str, Any]) -> Facilities:
+def known_facilities(settings: Settings) -> Facilities:
+    """What the settings say. Raises :class:`ConfigurationError`."""
+    return facilities(settings.archive_root, settings.table("facilities"), settings.probe_root)
+
+
+def facilities(archive_root: Path, table: Mapping[str, Any], probe_root: Path | None = None) -> Facilities:
     """The shipped profiles and those of the settings' ``[facilities]`` table. Raises :class:`ConfigurationError`."""
     profiles = shipped_profiles()
     for name, values in table.items():
@@ -143,7 +158,7 @@ def facilities(archive_root: Path, table: Mapping[str, Any]) -> Facilities:
         except (msgspec.ValidationError, re.error, TypeError, KeyError, BadIdentifier) as error:
             raise ConfigurationError(where=where, detail=str(error)) from error
         profiles[profile.name] = profile
-    return Facilities(archive_root, profiles)
+    return Facilities(archive_root, profiles, probe_root)
 
 
 def _place_in(profile: FacilityProfile, pattern: str, path: Path) -> Place | None:

@@ -47,6 +47,8 @@ class Core(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     data_dir: Path = Path("var")
     #: Root of the data archive; ``/`` in production. Default ``<data_dir>/archive``.
     archive_root: Path | None = None
+    #: Root of the files of ``neutronflow probe``, which all services have to see. Default ``<data_dir>/probe``.
+    probe_root: Path | None = None
     #: Address the services listen on.
     bind: str = "127.0.0.1"
     #: Added to every port of the port table.
@@ -97,6 +99,12 @@ class Settings:
         """The root of the data archive, absolute."""
         root = self.core.archive_root
         return root.expanduser().absolute() if root is not None else self.data_dir / "archive"
+
+    @property
+    def probe_root(self) -> Path:
+        """The root of the probe's files, absolute."""
+        root = self.core.probe_root
+        return root.expanduser().absolute() if root is not None else self.data_dir / "probe"
 
     def port(self, name: str) -> int:
         """The port of a service by its name in the port table. Raises :class:`ConfigurationError` for one that cannot be."""

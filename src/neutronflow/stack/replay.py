@@ -20,7 +20,7 @@ import msgspec
 
 from neutronflow.domain.adara.packets import BeamlineInfo, RunInfo, RunStatus, TranslationComplete, decode
 from neutronflow.domain.adara.wire import PacketReader, PacketType
-from neutronflow.domain.facility import facilities
+from neutronflow.domain.facility import known_facilities
 from neutronflow.foundation.config import Settings, load
 from neutronflow.foundation.errors import NeutronflowError
 from neutronflow.stack.datadir import DataDirectory
@@ -219,7 +219,7 @@ class StackClient:
     """Reads of the running stack what became of one run, with the service token."""
 
     def __init__(self, settings: Settings, recording: Recording) -> None:
-        known = facilities(settings.archive_root, settings.table("facilities"))
+        known = known_facilities(settings)
         self._key = known.run_key(recording.facility, recording.instrument, recording.run_number)
         own = settings.section("replay", ReplaySettings)
         self._monitor = own.monitor_url or f"http://127.0.0.1:{settings.port('monitor')}"

@@ -46,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
             settings.section(name, getattr(importlib.import_module(module), struct)), enc_hook=str
         )
     tree["core"] |= {"data_dir": str(settings.data_dir), "archive_root": str(settings.archive_root)}
+    tree["core"]["probe_root"] = str(settings.probe_root)
     tree["facilities"] = dict(settings.table("facilities"))
     tree["ports"] = {name: settings.port(name) for name in PORTS}
     if args.json:

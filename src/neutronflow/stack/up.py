@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 import neutronflow
-from neutronflow.domain.facility import facilities
+from neutronflow.domain.facility import known_facilities
 from neutronflow.foundation.config import Settings
 from neutronflow.foundation.service import begin
 from neutronflow.foundation.telemetry import get_logger
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"{len(services)} processes can start on {settings.data_dir}")
         return 0
     settings.archive_root.mkdir(parents=True, exist_ok=True)
-    install_shipped_scripts(facilities(settings.archive_root, settings.table("facilities")))
+    install_shipped_scripts(known_facilities(settings))
     _say_where_postgresql_is(settings)
     return asyncio.run(_supervise(settings, data, services, prepared, quiet=args.quiet))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from neutronflow.domain.adara.packets import BeamlineInfo, BeamMonitorConfig, MonitorConfig
 from neutronflow.domain.beamline import BeamlineSettings
-from neutronflow.domain.facility import facilities
+from neutronflow.domain.facility import known_facilities
 from neutronflow.foundation.broker.session import Session
 from neutronflow.foundation.config import Settings
 from neutronflow.foundation.service import begin, listen, run_until_stopped
@@ -72,7 +72,7 @@ async def _serve(settings: Settings) -> None:
             sources = _sources(settings, own, folder / "bad")
             recorder = Recorder(
                 beamline=beamline,
-                known=facilities(settings.archive_root, settings.table("facilities")),
+                known=known_facilities(settings),
                 state=state,
                 assembler=PulseAssembler(
                     pixel_map, Choppers(state), wait_s=own.pulse_wait_s, max_pulses=own.max_pulses

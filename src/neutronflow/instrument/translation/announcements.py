@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from dataclasses import dataclass
 
 from neutronflow.domain.facility import RunKey
 from neutronflow.domain.messages import combus
@@ -12,16 +13,34 @@ from neutronflow.domain.messages.destinations import POSTPROCESS_DATA_READY
 from neutronflow.foundation.broker.message import Outgoing, queue
 
 
-def data_ready(run: RunKey, experiment: str, data_file: str) -> Outgoing:
-    """The message with which a run's processing begins."""
-    fields = _run(run, experiment, data_file)
-    body = combus.body(MessageType.TRANSLATION_FINISHED, f"STC_{os.getpid()}", fields)
-    return Outgoing(destination=queue(POSTPROCESS_DATA_READY), body=body)
+@dataclass(frozen=True, slots=True)
+class File:
+    """A run's file that is ready in the archive."""
 
+    run: RunKey
+    experiment: str
+    path: str
+    simulated: bool = False
 
-def finished(run: RunKey, experiment: str, data_file: str) -> Outgoing:
-    """To all who listen: a run is translated."""
-    return _tell(run, MessageType.TRANSLATION_FINISHED, _run(run, experiment, data_file))
+    def data_ready(self) -> Outgoing:
+        """The message with which a run's processing begins."""
+        body = combus.body(MessageType.TRANSLATION_FINISHED, f"STC_{os.getpid()}", self._fields())
+        return Outgoing(destination=queue(POSTPROCESS_DATA_READY), body=body)
+
+    def finished(self) -> Outgoing:
+        """To all who listen: a run is translated."""
+        return _tell(self.run, MessageType.TRANSLATION_FINISHED, self._fields())
+
+    def _fields(self) -> dict[str, str]:
+        fields = {
+            "facility": self.run.facility,
+            "instrument": self.run.instrument,
+            "ipts": self.experiment,
+            "run_number": str(self.run.run_number),
+            "data_file": self.path,
+            "host": socket.gethostname(),
+        }
+        return fields | ({combus.SIMULATED: "true"} if self.simulated else {})
 
 
 def started(run: RunKey) -> Outgoing:
@@ -40,17 +59,6 @@ def failed(run: RunKey, experiment: str, code: int, reason: str) -> Outgoing:
 def heartbeat(run: RunKey) -> Outgoing:
     """To all who listen: the translation of this run's instrument is alive."""
     return _sender(run).heartbeat()
-
-
-def _run(run: RunKey, experiment: str, data_file: str) -> dict[str, str]:
-    return {
-        "facility": run.facility,
-        "instrument": run.instrument,
-        "ipts": experiment,
-        "run_number": str(run.run_number),
-        "data_file": data_file,
-        "host": socket.gethostname(),
-    }
 
 
 def _tell(run: RunKey, message_type: MessageType, fields: combus.Fields) -> Outgoing:

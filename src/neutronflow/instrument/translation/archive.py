@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ _publishing = threading.Lock()
 
 
 def publish(finished: Path, target: Path) -> Path | None:
-    """Move a closed file to its place, which is on the same file system. Durable when this returns.
+    """Move a closed file to its place, at once where it is on the same file system. Durable when this returns.
 
     A file that stands there already is kept beside it as ``NAME.v1.EXT``, ``NAME.v2.EXT``, ...; gives back where, if so.
     Should the machine stop in between, the earlier file is still there, once or twice, and the next call sorts that out.
@@ -23,7 +25,7 @@ def publish(finished: Path, target: Path) -> Path | None:
     _make_folder(target.parent)
     with _publishing, _locked(target.parent):
         kept = _keep(target) if target.exists() else None
-        finished.rename(target)
+        _move(finished, target)
         sync(target.parent)
     return kept
 
@@ -53,6 +55,19 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _move(finished: Path, target: Path) -> None:
+    try:
+        finished.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        beside = target.with_name(f".{finished.name}")
+        shutil.copyfile(finished, beside)
+        sync(beside)
+        beside.rename(target)
+        finished.unlink()
 
 
 @contextlib.contextmanager

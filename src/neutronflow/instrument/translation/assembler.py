@@ -169,6 +169,7 @@ class Assembler:
             events=events,
             stream_bytes=self.offset,
             problems=self._problems.as_dict(),
+            simulated=description.simulated,
         )
 
     def salvage(self, reason: str) -> None:

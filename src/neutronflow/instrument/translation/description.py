@@ -48,6 +48,7 @@ class RunDescription:
             for user in self._root.iter("user")
         ]
         self.save_pixel_map = self._root.find("save_pixel_map") is not None
+        self.simulated = self.text("simulated").strip() == "true"
         self.notes_may_change = self._root.find("run_notes_updates_enabled") is not None
 
     def text(self, tag: str) -> str:

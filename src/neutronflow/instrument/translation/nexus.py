@@ -257,6 +257,9 @@ class NexusWriter:
         }
         for name, text in texts.items():
             hdf5.put_text(self._entry, name, text)
+        if self._header.description.simulated:
+            # The files of today's facilities know no such thing.
+            self._entry.attrs["simulated"] = np.uint8(1)
         hdf5.put_scalar(self._entry, "duration", np.float32(end_s), {"units": "second"})
         when, notes = self._header.markers.notes or (clock.start_ns, "(unset)")
         hdf5.put_text(self._entry, "notes", notes, {"time": iso(when)})

@@ -74,6 +74,8 @@ class Translated:
     stream_bytes: int
     #: What in the stream could not be used, in words, with how often.
     problems: dict[str, int]
+    #: The stream says that it comes from a simulated beamline.
+    simulated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,8 +162,8 @@ class TranslationServer:
             experiment = self._facilities.experiment(run.facility, translated.experiment)
             target = self._facilities.nexus_file(run, experiment)
             kept = publish(path, target)
-            told = (announcements.data_ready, announcements.finished)
-            self._outbox.add(*(message(run, experiment, str(target)) for message in told))
+            told = announcements.File(run, experiment, str(target), simulated=translated.simulated)
+            self._outbox.add(told.data_ready(), told.finished())
         except NeutronflowError as error:
             return Failure.of(error, whose, translated.stream_bytes)
         except OSError as error:

@@ -9,7 +9,7 @@ import signal
 import socket
 from typing import Any
 
-from neutronflow.domain.facility import facilities
+from neutronflow.domain.facility import known_facilities
 from neutronflow.foundation.broker.session import Session
 from neutronflow.foundation.config import Settings
 from neutronflow.foundation.service import begin, listen
@@ -42,7 +42,7 @@ def run(_args: argparse.Namespace) -> int:
 async def _serve(settings: Settings) -> None:
     own = settings.section("translator", TranslatorSettings)
     port = settings.port("translator")
-    known = facilities(settings.archive_root, settings.table("facilities"))
+    known = known_facilities(settings)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -18,8 +18,7 @@ from pathlib import Path
 
 from neutronflow.clients.catalog import CatalogClient
 from neutronflow.clients.livedata import publish_environment
-from neutronflow.domain.facility import Facilities
-from neutronflow.domain.facility import facilities as known_facilities
+from neutronflow.domain.facility import Facilities, known_facilities
 from neutronflow.domain.messages import destinations as names
 from neutronflow.domain.workflow.states import StepName
 from neutronflow.foundation.broker.session import Session
@@ -69,7 +68,7 @@ async def serve(settings: Settings, name: str) -> None:
         CatalogClient(options.catalog(settings), token) as catalog,
         Session.from_settings(settings, user="agent") as session,
     ):
-        facilities = known_facilities(settings.archive_root, settings.table("facilities"))
+        facilities = known_facilities(settings)
         worker = Worker(name, session, facilities, _steps(settings, options, name, facilities, catalog))
         await session.connected()
         slots = [await worker.open_slot(queues) for queues in _SLOTS]

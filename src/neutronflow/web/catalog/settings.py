@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from neutronflow.domain.facility import facilities
+from neutronflow.domain.facility import known_facilities
 from neutronflow.foundation.config import load
 from neutronflow.web.catalog.configuration import CatalogSettings
 from neutronflow.web.serving import allowed_hosts, django_database
 
 SETTINGS = load()
 CATALOG = SETTINGS.section("catalog", CatalogSettings)
-FACILITIES = facilities(SETTINGS.archive_root, SETTINGS.table("facilities"))
+FACILITIES = known_facilities(SETTINGS)
 
 SECRET_KEY = SETTINGS.secret("django-catalog")
 DEBUG = False

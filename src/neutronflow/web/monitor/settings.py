@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from neutronflow.domain.facility import facilities
+from neutronflow.domain.facility import known_facilities
 from neutronflow.foundation.config import load
 from neutronflow.store import django_settings as schema
 from neutronflow.web.monitor.configuration import MonitorSettings
@@ -10,7 +10,7 @@ from neutronflow.web.serving import allowed_hosts, django_database
 
 SETTINGS = load()
 MONITOR = SETTINGS.section("monitor", MonitorSettings)
-FACILITIES = facilities(SETTINGS.archive_root, SETTINGS.table("facilities"))
+FACILITIES = known_facilities(SETTINGS)
 BASE_URL = MONITOR.base_url.rstrip("/") or f"http://{SETTINGS.core.bind}:{SETTINGS.port('monitor')}"
 LIVEDATA_URL = MONITOR.livedata_url.rstrip("/") or f"http://127.0.0.1:{SETTINGS.port('livedata')}"
 CATALOG_URL = MONITOR.catalog_url.rstrip("/") or f"http://127.0.0.1:{SETTINGS.port('catalog')}"

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from neutronflow.domain.facility import facilities
+from neutronflow.domain.facility import known_facilities
 from neutronflow.domain.messages import destinations
 from neutronflow.domain.messages.run import BadMessage
 from neutronflow.foundation.broker.message import Message, Outgoing, queue, topic
@@ -66,7 +66,7 @@ class Listener:
     def __init__(self, settings: Settings, session: Session) -> None:
         self._settings = settings.section("listener", ListenerSettings)
         self._session = session
-        self._facilities = facilities(settings.archive_root, settings.table("facilities"))
+        self._facilities = known_facilities(settings)
         conninfo = dsn(settings, "listener")
         self._database = Database(conninfo)
         self._report_database = Database(conninfo)

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
-from neutronflow.domain.facility import facilities
+from neutronflow.domain.facility import known_facilities
 from neutronflow.domain.messages import destinations
 from neutronflow.foundation.broker.message import Message, Outgoing, queue, topic
 from neutronflow.foundation.broker.session import BrokerUnavailable, PublicationRefused, Session
@@ -54,7 +54,7 @@ class Manager:
     def __init__(self, settings: Settings, session: Session) -> None:
         self._settings = settings.section("manager", ManagerSettings)
         self._session = session
-        self._batch = Batch(facilities(settings.archive_root, settings.table("facilities")))
+        self._batch = Batch(known_facilities(settings))
         conninfo = dsn(settings, "manager")
         self._database = Database(conninfo)
         self._outbox_database = Database(conninfo)
