@@ -21,6 +21,7 @@ SECTIONS = {
     "broker": "neutronflow.foundation.broker.settings:BrokerSettings",
     "manager": "neutronflow.workflow.manager.settings:ManagerSettings",
     "listener": "neutronflow.workflow.listener.settings:ListenerSettings",
+    "simulator": "neutronflow.instrument.simulator.settings:SimulatorSettings",
     "translator": "neutronflow.instrument.translation.settings:TranslatorSettings",
     "agent": "neutronflow.processing.agent.settings:AgentSettings",
     "catalog": "neutronflow.web.catalog.configuration:CatalogSettings",
