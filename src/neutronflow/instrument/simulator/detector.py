@@ -20,17 +20,17 @@ from neutronflow.domain.adara.packets import PulseTiming, Rtdl, encode
 from neutronflow.domain.adara.wire import EPICS_EPOCH_UNIX, HEADER_BYTES, PacketType
 from neutronflow.foundation.telemetry import get_logger
 from neutronflow.instrument.simulator.clients import Clients
-from neutronflow.instrument.simulator.pulses import PULSES_PER_S, Generator, Pulse, pulse_ns, pulse_number
+from neutronflow.instrument.simulator.pulses import PULSES_PER_S, Generator, Pulse, cycle, pulse_ns, pulse_number
 
 log = get_logger(__name__)
 
 SOURCE_ID: Final = 31416
 MAX_PACKET_BYTES: Final = 8192
 RING_PERIOD_PS: Final = 964_728
-_CYCLES: Final = 600
-#: GOT_NEUTRONS and GOT_METADATA; normal beam to target 1.
+#: GOT_NEUTRONS and GOT_METADATA; then flavours: normal beam to target 1, and none.
 _DATA_FLAGS: Final = 3
-_FLAVOUR: Final = 1
+_BEAM: Final = 1
+_NO_BEAM: Final = 0
 _END_OF_PULSE: Final = 1 << 31
 _KIND_MONITOR: Final = 4 << 28
 _KIND_CHOPPER: Final = 7 << 28
@@ -57,13 +57,13 @@ class Packer:
         seconds, nanoseconds = divmod(pulse_ns(pulse.number), _NS)
         timing = PulseTiming(
             data_flags=_DATA_FLAGS,
-            flavour=_FLAVOUR,
+            flavour=_BEAM if cycle(pulse.number) else _NO_BEAM,
             charge_10pc=charge_before_10pc,
             bad_veto=False,
             bad_cycle=False,
             timing_status=0,
             veto=0,
-            cycle=pulse.number % _CYCLES,
+            cycle=cycle(pulse.number),
             intra_pulse_100ns=min((pulse_ns(pulse.number) - pulse_ns(previous)) // 100, 0xFFFFFFFF),
             corrected=True,
             tof_offset_100ns=0,

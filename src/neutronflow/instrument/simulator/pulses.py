@@ -17,6 +17,8 @@ from neutronflow.instrument.simulator.layout import BANK_PIXELS, BANKS, L1_M, MO
 from neutronflow.instrument.simulator.settings import SimulatorSettings
 
 PULSES_PER_S: Final = 60
+#: Pulses count through cycles of so many. The first of each is one without beam, as the facility's generator has it.
+CYCLES: Final = 600
 FRAME_100NS: Final = 166_666
 _NS: Final = 1_000_000_000
 #: Time of flight in µs of a neutron of 1 Å over 1 m: the mass of the neutron by Planck's constant.
@@ -62,6 +64,11 @@ def pulse_number(epics_ns: int) -> int:
     return number + 1 if pulse_ns(number + 1) <= epics_ns else number
 
 
+def cycle(number: int) -> int:
+    """The cycle of a pulse, 0 to 599."""
+    return number % CYCLES
+
+
 def pulse_id(number: int) -> int:
     """The pulse's identity on the wire: EPICS seconds << 32 | nanoseconds."""
     seconds, nanoseconds = divmod(pulse_ns(number), _NS)
@@ -94,6 +101,8 @@ class Generator:
 
     def charge(self, number: int) -> int:
         """The proton charge of a pulse, in 10 pC."""
+        if not cycle(number):
+            return 0
         settings = self._settings
         spread = float(self._random(number, _CHARGE).standard_normal())
         # Within four standard deviations: it is never negative, and never too large for its 24 bits.
