@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "listener": ("neutronflow.workflow.listener.service", "service: the DASMON listener"),
     "agent": ("neutronflow.processing.agent.service", "service: a post-processing agent"),
     "stream": ("neutronflow.instrument.stream.service", "service: the stream service of a beamline"),
+    "simulator": ("neutronflow.instrument.simulator.service", "service: a simulated powder diffractometer"),
     "translator": ("neutronflow.instrument.translation.service", "service: event streams to NeXus files"),
     "catalog": ("neutronflow.web.catalog.service", "service: the built-in catalog"),
     "livedata": ("neutronflow.web.livedata.service", "service: the live data server"),

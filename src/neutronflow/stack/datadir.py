@@ -27,6 +27,7 @@ SECRETS = (
     "broker-manager", "broker-listener", "broker-agent", "broker-translator", "broker-stream", "run-control-token",
     "django-monitor", "django-catalog", "django-livedata",
     "catalog-token", "livedata-tokens", "livedata-read-key", "livedata-upload-password", "service-token",
+    "run-control-token",
 )  # fmt: skip
 
 

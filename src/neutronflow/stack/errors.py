@@ -5,6 +5,12 @@ from __future__ import annotations
 from neutronflow.foundation.errors import NeutronflowError
 
 
+class SimulatorRefused(NeutronflowError):
+    """Simulated runs would go to {what}. Set [beamline] simulated = false, or force it by --force-simulator."""
+
+    code = "simulator-refused"
+
+
 class PortTaken(NeutronflowError):
     """Port {port}, which {service} needs, is in use{by}. Stop what uses it, or set NEUTRONFLOW_PORT_OFFSET."""
 

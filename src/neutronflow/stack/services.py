@@ -8,8 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from neutronflow.domain.beamline import BeamlineSettings
 from neutronflow.foundation.broker.settings import BrokerSettings
 from neutronflow.foundation.config import Settings
+from neutronflow.instrument.stream.settings import StreamSettings
 from neutronflow.stack.postgres import EmbeddedPostgres, launched
 from neutronflow.store.settings import DatabaseSettings
 
@@ -54,6 +56,7 @@ def stack_services(settings: Settings, *, prepared: bool) -> list[Service]:
         port = stomp.port if stomp.port is not None else settings.port("stomp")
         services.append(_service("broker", needs=(), ports=(port,)))
         broker = ("broker",)
+    services += _beamline(settings, broker, workflow)
     return [
         *services,
         _service("monitor", needs=workflow, ports=(settings.port("monitor"),)),
@@ -64,6 +67,26 @@ def stack_services(settings: Settings, *, prepared: bool) -> list[Service]:
         _service("listener", needs=(*workflow, *broker)),
         *(_service(name, ["agent", "--name", name], needs=broker) for name in AGENTS),
     ]
+
+
+def _beamline(settings: Settings, broker: tuple[str, ...], workflow: tuple[str, ...]) -> list[Service]:
+    """What stands at the beamline: the simulated one, or one whose instrument definition is there."""
+    simulated = settings.section("beamline", BeamlineSettings).simulated
+    geometry = settings.section("stream", StreamSettings).geometry or settings.data_dir / "beamline" / "geometry.xml"
+    if not simulated and not geometry.exists():
+        return []
+    prepared: tuple[str, ...] = ()
+    services = []
+    if simulated:
+        prepared = ("prepare-beamline",)
+        ports = (settings.port("detector_source"), settings.port("slow_control_source"))
+        services += [
+            _task("prepare-beamline", ["simulator", "--prepare"], ()),
+            _service("simulator", needs=("prepare-beamline",), ports=ports),
+        ]
+    ports = (settings.port("live_stream"), settings.port("run_control"))
+    services.append(_service("stream", needs=(*prepared, *broker), ports=ports))
+    return services
 
 
 def _postgresql(settings: Settings) -> Service:

@@ -22,6 +22,7 @@ SECTIONS = {
     "manager": "neutronflow.workflow.manager.settings:ManagerSettings",
     "listener": "neutronflow.workflow.listener.settings:ListenerSettings",
     "stream": "neutronflow.instrument.stream.settings:StreamSettings",
+    "simulator": "neutronflow.instrument.simulator.settings:SimulatorSettings",
     "translator": "neutronflow.instrument.translation.settings:TranslatorSettings",
     "agent": "neutronflow.processing.agent.settings:AgentSettings",
     "catalog": "neutronflow.web.catalog.configuration:CatalogSettings",

@@ -17,13 +17,16 @@ from pathlib import Path
 import psutil
 
 import neutronflow
+from neutronflow.domain.beamline import BeamlineSettings
 from neutronflow.domain.facility import known_facilities
+from neutronflow.foundation.broker.settings import BrokerSettings
 from neutronflow.foundation.config import Settings
 from neutronflow.foundation.service import begin
 from neutronflow.foundation.telemetry import get_logger
+from neutronflow.processing.agent.settings import AgentSettings
 from neutronflow.processing.reduction.shipped import install_shipped_scripts
 from neutronflow.stack.datadir import DataDirectory
-from neutronflow.stack.errors import PortTaken
+from neutronflow.stack.errors import PortTaken, SimulatorRefused
 from neutronflow.stack.output import Output
 from neutronflow.stack.postgres import EmbeddedPostgres, launched
 from neutronflow.stack.services import Service, stack_services
@@ -41,12 +44,19 @@ _SCHEMA_SOURCES = ("store/migrations", "store/roles.py", "web/catalog/migrations
 def configure(parser: argparse.ArgumentParser) -> None:
     """The command line."""
     parser.add_argument("--quiet", action="store_true", help="do not show the services' logs (they are in <data>/logs)")
+    parser.add_argument(
+        "--force-simulator",
+        action="store_true",
+        help="start the simulated beamline even with an external broker or catalog",
+    )
     parser.add_argument("--check", action="store_true", help="only check whether everything could start")
 
 
 def run(args: argparse.Namespace) -> int:
     """Start everything and stay until Ctrl-C or SIGTERM."""
     settings = begin("up")
+    if not args.force_simulator:
+        refuse_simulator(settings)
     data = DataDirectory(settings.data_dir)
     data.prepare()
     data.make_secrets()
@@ -92,6 +102,17 @@ async def _supervise(
         await supervisor.stop()
         output.close()
     return 0
+
+
+def refuse_simulator(settings: Settings) -> None:
+    """Raise :class:`SimulatorRefused` where simulated runs would get to others."""
+    if not settings.section("beamline", BeamlineSettings).simulated:
+        return
+    if settings.section("broker", BrokerSettings).external:
+        raise SimulatorRefused(what="an external broker")
+    catalog = settings.section("agent", AgentSettings).catalog_url
+    if catalog is not None:
+        raise SimulatorRefused(what=f"the external catalog {catalog}")
 
 
 def check_ports(settings: Settings, services: list[Service]) -> None:
