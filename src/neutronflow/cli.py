@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "config": ("neutronflow.stack.show_config", "the effective settings, without secrets"),
     "doctor": ("neutronflow.stack.doctor", "what of the optional world is there, and how to get the rest"),
     "replay": ("neutronflow.stack.replay", "send a recorded stream to the translator and wait for the plot"),
+    "probe": ("neutronflow.stack.probe", "send a small run through the running stack and time each stage"),
     "translate": (
         "neutronflow.instrument.translation.offline",
         "translate a recorded stream to NeXus, no service needed",

@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import msgspec
 
+from neutronflow.clients.runsender import read_answer
 from neutronflow.domain.adara.packets import BeamlineInfo, RunInfo, RunStatus, TranslationComplete, decode
 from neutronflow.domain.adara.wire import PacketReader, PacketType
 from neutronflow.domain.facility import known_facilities
@@ -187,8 +188,8 @@ def _send_once(settings: Settings, recording: Recording, speed: float, deadline:
             connection.shutdown(socket.SHUT_WR)
         except (BrokenPipeError, ConnectionResetError):
             # The translator may have refused the stream before its end: its answer says why, if there is one.
-            return _read_answer(connection)
-        return _read_answer(connection)
+            return read_answer(connection)
+        return read_answer(connection)
 
 
 def _pieces(recording: Recording, speed: float) -> Iterator[tuple[int, float]]:
@@ -203,16 +204,6 @@ def _pieces(recording: Recording, speed: float) -> Iterator[tuple[int, float]]:
             yield offset - last, seconds / speed
             last = offset
     yield size - last, 0.0
-
-
-def _read_answer(connection: socket.socket) -> TranslationComplete:
-    reader = PacketReader()
-    while data := connection.recv(65536):
-        for packet in reader.feed(data):
-            answer = decode(packet)
-            if isinstance(answer, TranslationComplete):
-                return answer
-    raise ConnectionResetError("it ended without an answer")
 
 
 class StackClient:

@@ -56,7 +56,7 @@ def stack_services(settings: Settings, *, prepared: bool) -> list[Service]:
         port = stomp.port if stomp.port is not None else settings.port("stomp")
         services.append(_service("broker", needs=(), ports=(port,)))
         broker = ("broker",)
-    services += _beamline(settings, broker, workflow)
+    services += _beamline(settings, broker)
     return [
         *services,
         _service("monitor", needs=workflow, ports=(settings.port("monitor"),)),
@@ -69,7 +69,7 @@ def stack_services(settings: Settings, *, prepared: bool) -> list[Service]:
     ]
 
 
-def _beamline(settings: Settings, broker: tuple[str, ...], workflow: tuple[str, ...]) -> list[Service]:
+def _beamline(settings: Settings, broker: tuple[str, ...]) -> list[Service]:
     """What stands at the beamline: the simulated one, or one whose instrument definition is there."""
     simulated = settings.section("beamline", BeamlineSettings).simulated
     geometry = settings.section("stream", StreamSettings).geometry or settings.data_dir / "beamline" / "geometry.xml"

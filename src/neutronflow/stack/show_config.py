@@ -28,6 +28,7 @@ SECTIONS = {
     "catalog": "neutronflow.web.catalog.configuration:CatalogSettings",
     "livedata": "neutronflow.web.livedata.configuration:LivedataSettings",
     "monitor": "neutronflow.web.monitor.configuration:MonitorSettings",
+    "probe": "neutronflow.stack.probe:ProbeSettings",
     "replay": "neutronflow.stack.replay:ReplaySettings",
 }
 

@@ -30,7 +30,7 @@ from neutronflow.processing.agent.environment import job_environment
 from neutronflow.processing.agent.presence import answer_pings, beat, open_pings
 from neutronflow.processing.agent.settings import AgentSettings
 from neutronflow.processing.agent.worker import Step, Worker
-from neutronflow.processing.steps.catalog import catalog_raw, catalog_reduced
+from neutronflow.processing.steps.catalog import Catalogs, catalog_raw, catalog_reduced
 from neutronflow.processing.steps.outcome import Work
 from neutronflow.processing.steps.reduce import Reduction, reduce
 
@@ -66,10 +66,13 @@ async def serve(settings: Settings, name: str) -> None:
     token = settings.secret("catalog-token")
     async with (
         CatalogClient(options.catalog(settings), token) as catalog,
+        CatalogClient(options.builtin_catalog(settings), token) as builtin,
         Session.from_settings(settings, user="agent") as session,
     ):
         facilities = known_facilities(settings)
-        worker = Worker(name, session, facilities, _steps(settings, options, name, facilities, catalog))
+        worker = Worker(
+            name, session, facilities, _steps(settings, options, name, facilities, Catalogs(catalog, builtin))
+        )
         await session.connected()
         slots = [await worker.open_slot(queues) for queues in _SLOTS]
         pings = await open_pings(session)
@@ -83,7 +86,7 @@ async def serve(settings: Settings, name: str) -> None:
 
 
 def _steps(
-    settings: Settings, options: AgentSettings, name: str, facilities: Facilities, catalog: CatalogClient
+    settings: Settings, options: AgentSettings, name: str, facilities: Facilities, catalogs: Catalogs
 ) -> Mapping[StepName, Step]:
     own = settings.data_dir / "agents" / name
     # Whatever an agent of this name left behind when it was killed.
@@ -99,9 +102,9 @@ def _steps(
         environment=_environment(settings, options, home),
     )
     return {
-        StepName.CATALOG_RAW: partial(catalog_raw, catalog),
+        StepName.CATALOG_RAW: partial(catalog_raw, catalogs),
         StepName.REDUCE: partial(reduce, reduction),
-        StepName.CATALOG_REDUCED: partial(catalog_reduced, catalog, facilities),
+        StepName.CATALOG_REDUCED: partial(catalog_reduced, catalogs, facilities),
     }
 
 

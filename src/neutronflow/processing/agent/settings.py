@@ -23,7 +23,11 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     def catalog(self, settings: Settings) -> str:
         """The catalog's address."""
-        return self.catalog_url or f"http://127.0.0.1:{settings.port('catalog')}"
+        return self.catalog_url or self.builtin_catalog(settings)
+
+    def builtin_catalog(self, settings: Settings) -> str:
+        """The built-in catalog's address."""
+        return f"http://127.0.0.1:{settings.port('catalog')}"
 
     def livedata(self, settings: Settings) -> str:
         """The live data server's address."""

@@ -21,12 +21,20 @@ def install_shipped_scripts(facilities: Facilities) -> list[Path]:
     """
     installed = []
     for (facility, instrument), name in SCRIPTS.items():
-        target = facilities.script_dir(facility, instrument) / f"reduce_{instrument}.py"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if _copy_once(Path(__file__).with_name("scripts") / name, target):
-            log.info("script_installed", path=str(target))
+        target = install_script(facilities, facility, instrument, name)
+        if target is not None:
             installed.append(target)
     return installed
+
+
+def install_script(facilities: Facilities, facility: str, instrument: str, name: str) -> Path | None:
+    """Copy the script ``name`` of those that ship to where the instrument's belongs; None where one is there already."""
+    target = facilities.script_dir(facility, instrument) / f"reduce_{instrument}.py"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not _copy_once(Path(__file__).with_name("scripts") / name, target):
+        return None
+    log.info("script_installed", path=str(target))
+    return target
 
 
 def _copy_once(source: Path, target: Path) -> bool:

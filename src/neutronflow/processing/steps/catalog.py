@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from neutronflow.clients.catalog import CatalogClient, CatalogRefused, CatalogUnavailable
-from neutronflow.domain.facility import Facilities
+from neutronflow.domain.facility import PROBE, Facilities
 from neutronflow.processing.steps.outcome import Ending, StepFailed, StepResult, Work
 
 #: A description of reduced data is a small file; one that is larger is something else.
@@ -23,16 +24,28 @@ class _Description(msgspec.Struct):
     output_files: list[msgspec.Raw]
 
 
-async def catalog_raw(catalog: CatalogClient, work: Work) -> StepResult:
+@dataclass(frozen=True, slots=True)
+class Catalogs:
+    """Where runs are cataloged: those of the probe never anywhere but in the built-in catalog."""
+
+    facility: CatalogClient
+    builtin: CatalogClient
+
+    def of(self, work: Work) -> CatalogClient:
+        """The catalog of this run."""
+        return self.builtin if work.run.instrument == PROBE else self.facility
+
+
+async def catalog_raw(catalogs: Catalogs, work: Work) -> StepResult:
     """Have the catalog read the run's raw data file. Raises :class:`StepFailed`."""
     try:
-        entry = await catalog.ingest_datafile(work.data_file)
+        entry = await catalogs.of(work).ingest_datafile(work.data_file)
     except (CatalogRefused, CatalogUnavailable) as error:
         raise StepFailed(detail=str(error)) from error
     return StepResult(ending=Ending.COMPLETE, log=_story(work.data_file, entry))
 
 
-async def catalog_reduced(catalog: CatalogClient, facilities: Facilities, work: Work) -> StepResult:
+async def catalog_reduced(catalogs: Catalogs, facilities: Facilities, work: Work) -> StepResult:
     """Have the catalog read what the reduction script says of its output, ``<INST>_<run>.json`` beside it.
 
     Raises :class:`StepFailed`, also when there is nothing to be cataloged.
@@ -40,7 +53,7 @@ async def catalog_reduced(catalog: CatalogClient, facilities: Facilities, work: 
     path = facilities.reduced_dir(work.run, work.experiment) / f"{work.run.instrument}_{work.run.run_number}.json"
     await asyncio.to_thread(_check_description, path)
     try:
-        entry = await catalog.ingest_reduction(str(path))
+        entry = await catalogs.of(work).ingest_reduction(str(path))
     except (CatalogRefused, CatalogUnavailable) as error:
         raise StepFailed(detail=str(error)) from error
     return StepResult(ending=Ending.COMPLETE, log=_story(str(path), entry))

@@ -14,6 +14,7 @@ urlpatterns = [
     path("api/datafiles/<path:path>", views.retrieve_datafile),
     path("api/reductions", views.list_reductions),
     path("api/reductions/<path:path>/ingest", views.ingest_reduction),
+    path("api/probe/<int:run_number>", views.remove_probe),
     path("api/instruments", views.list_instruments),
     path("api/experiments", views.list_experiments),
 ]

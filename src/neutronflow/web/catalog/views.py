@@ -12,8 +12,9 @@ from typing import Any
 from django.db.models import Count, Max, Q, QuerySet
 from django.db.models.functions import Now
 from django.http import HttpRequest, JsonResponse
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from neutronflow.domain.facility import PROBE
 from neutronflow.foundation.errors import NeutronflowError
 from neutronflow.foundation.telemetry import get_logger
 from neutronflow.store.text import storable
@@ -90,6 +91,16 @@ def ingest_reduction(_request: HttpRequest, path: str) -> JsonResponse:
     entry.refresh_from_db()
     log.info("reduction_ingested", location=str(location), created=created)
     return JsonResponse(_reduction(entry))
+
+
+@require_http_methods(["DELETE"])
+def remove_probe(_request: HttpRequest, run_number: int) -> JsonResponse:
+    """Remove what is cataloged of a run of the pseudo-instrument PROBE; its files may be gone already."""
+    if run_number > _LARGEST:
+        return JsonResponse({"removed": 0})
+    models = (Datafile, Reduction)
+    removed = sum(one.objects.filter(instrument=PROBE, run_number=run_number).delete()[0] for one in models)
+    return JsonResponse({"removed": removed})
 
 
 @require_safe

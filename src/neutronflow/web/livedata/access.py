@@ -52,6 +52,11 @@ def may_read(request: HttpRequest, instrument: str, run_number: int | None, run_
     return same_secret(authorization or request.GET.get("key", ""), key)
 
 
+def may_remove_probe(request: HttpRequest) -> bool:
+    """By the service token."""
+    return same_secret(bearer_token(request.headers.get("Authorization", "")), SETTINGS.secret("service-token"))
+
+
 def _token_covers(scope: str, token: str, instrument: str, run_number: int | None) -> bool:
     try:
         claims = verify(SETTINGS.secret("livedata-tokens"), scope, token)

@@ -14,10 +14,11 @@ from django.db.utils import DatabaseError
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.utils.cache import get_conditional_response
 from django.views.decorators.gzip import gzip_page
-from django.views.decorators.http import require_GET, require_POST, require_safe
+from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
 
+from neutronflow.domain.facility import PROBE
 from neutronflow.foundation.telemetry import get_logger
-from neutronflow.web.livedata.access import may_read, may_upload
+from neutronflow.web.livedata.access import may_read, may_remove_probe, may_upload
 from neutronflow.web.livedata.content import NoPlot, kind_of
 from neutronflow.web.livedata.hub import HUB
 from neutronflow.web.livedata.models import Plot
@@ -119,6 +120,15 @@ def history(request: HttpRequest, instrument: str, run: str) -> HttpResponse:
     found = rows.values_list("pk", "kind", "sha256", "created_at")
     names = ("version", "kind", "sha256", "created_at")
     return JsonResponse([dict(zip(names, row, strict=True)) for row in found], safe=False)
+
+
+@require_http_methods(["DELETE"])
+def remove_probe(request: HttpRequest, run: str) -> HttpResponse:
+    """Remove the plots of a run of the pseudo-instrument PROBE."""
+    if not may_remove_probe(request):
+        return _unauthorized()
+    Plot.objects.filter(instrument=PROBE.lower(), run_number=int(run)).delete()
+    return HttpResponse()
 
 
 @require_GET
