@@ -168,7 +168,8 @@ def test_a_large_image_is_drawn_in_blocks_that_keep_the_sum() -> None:
 
 def test_shipped_scripts_are_installed_once_and_never_over_an_edited_one(tmp_path: Path) -> None:
     archive = facilities(tmp_path, {})
-    (script,) = shipped.install_shipped_scripts(archive)
+    script, powder = shipped.install_shipped_scripts(archive)
+    assert powder == tmp_path / "SNS" / "PG3" / "shared" / "autoreduce" / "reduce_PG3.py"
     assert script == tmp_path / "SNS" / "HYS" / "shared" / "autoreduce" / "reduce_HYS.py"
     script.write_text("edited")
     assert shipped.install_shipped_scripts(archive) == []

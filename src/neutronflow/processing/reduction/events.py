@@ -82,6 +82,23 @@ class EventFile:
             return None
         return sc.scalar(float(np.ravel(dataset[()])[0]), unit=_unit(dataset.attrs.get("units", ""), unit))
 
+    def log_value(self, name: str) -> float | None:
+        """The mean value of a process variable in the run, or ``None``."""
+        log = self.entry.get(f"DASlogs/{name}")
+        if not isinstance(log, h5py.Group):
+            return None
+        for part in ("average_value", "value"):
+            dataset = log.get(part)
+            if isinstance(dataset, h5py.Dataset) and dataset.size and dataset.dtype.kind in "fiu":
+                return float(np.mean(dataset[()]))
+        return None
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the file says that nobody has measured this."""
+        said = self.entry.attrs.get("simulated", False)
+        return _text(np.ravel(said)[0]).strip().lower() in {"true", "1", "yes"} if np.size(said) else False
+
     @property
     def instrument(self) -> str:
         """The instrument's short name, upper case (``HYS``)."""

@@ -76,22 +76,23 @@ def _image(values: np.ndarray[Any, np.dtype[np.float64]], block: int) -> dict[st
 def _spectrum_layout(reduced: Reduced) -> dict[str, Any]:
     edges = reduced.spectrum.coords["tof"].values
     return {
-        **_layout(f"TOF spectrum, {reduced.total_counts:,} counts"),
-        "xaxis": {**_AXIS, "title": {"text": "Time of flight (µs)"}},
-        "yaxis": {**_AXIS, "title": {"text": f"Counts per {edges[1] - edges[0]:g} µs"}, "rangemode": "tozero"},
-        "updatemenus": [_log_switch()],
+        **page_layout(f"TOF spectrum, {reduced.total_counts:,} counts"),
+        "xaxis": {**AXIS, "title": {"text": "Time of flight (µs)"}},
+        "yaxis": {**AXIS, "title": {"text": f"Counts per {edges[1] - edges[0]:g} µs"}, "rangemode": "tozero"},
+        "updatemenus": [log_switch()],
     }
 
 
 def _image_layout(block: int) -> dict[str, Any]:
     return {
-        **_layout("Counts per pixel" if block == 1 else f"Counts per {block} × {block} pixels"),
-        "xaxis": {**_AXIS, "title": {"text": "Tube"}, "showgrid": False},
-        "yaxis": {**_AXIS, "title": {"text": "Pixel along tube"}, "showgrid": False},
+        **page_layout("Counts per pixel" if block == 1 else f"Counts per {block} × {block} pixels"),
+        "xaxis": {**AXIS, "title": {"text": "Tube"}, "showgrid": False},
+        "yaxis": {**AXIS, "title": {"text": "Pixel along tube"}, "showgrid": False},
     }
 
 
-def _layout(title: str) -> dict[str, Any]:
+def page_layout(title: str) -> dict[str, Any]:
+    """What the figures of all reductions have in common."""
     return {
         "title": {"text": title, "x": 0.02, "xanchor": "left", "font": {"size": 14}},
         "autosize": True,
@@ -103,7 +104,8 @@ def _layout(title: str) -> dict[str, Any]:
     }
 
 
-_AXIS = {
+#: How axes look.
+AXIS = {
     "showline": True,
     "mirror": True,
     "ticks": "outside",
@@ -115,7 +117,9 @@ _AXIS = {
 }
 
 
-def _log_switch() -> dict[str, Any]:
+def log_switch() -> dict[str, Any]:
+    """Two buttons: linear and logarithmic counts."""
+
     def button(label: str, kind: str) -> dict[str, Any]:
         return {"label": label, "method": "relayout", "args": [{"yaxis.type": kind, "yaxis.autorange": True}]}
 

@@ -9,7 +9,7 @@ import contextlib
 import csv
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ from typing import Any
 import h5py
 import numpy as np
 import scipp as sc
+from numpy.typing import NDArray
 
 from neutronflow import __version__
-from neutronflow.processing.reduction.reduce import Reduced
+from neutronflow.processing.reduction.reduce import Reduced, RunInfo
 
 
 def write_results(reduced: Reduced, folder: Path, plot: str) -> list[Path]:
@@ -36,26 +37,33 @@ def write_results(reduced: Reduced, folder: Path, plot: str) -> list[Path]:
     nexus, table, page = files
     write_nexus(reduced, nexus)
     write_csv(reduced, table)
-    with _placed(page) as path:
+    with placed(page) as path:
         path.write_text(plot, encoding="utf-8")
     description = folder / f"{name}.json"
-    write_description(reduced, files, description)
+    metadata = {
+        "total_counts": reduced.total_counts,
+        "monitor": reduced.monitor,
+        "monitor_counts": reduced.info.monitor_counts,
+    }
+    write_description(reduced.info, files, metadata, description)
     return [*files, description]
 
 
 def write_nexus(reduced: Reduced, target: Path) -> None:
     """Write spectra and image as NXdata with units and errors, the spectrum as default."""
-    with _placed(target) as path, h5py.File(path, "w") as file:
+    with placed(target) as path, h5py.File(path, "w") as file:
         file.attrs.update(NX_class="NXroot", default="entry", creator=f"neutronflow {__version__}")
-        entry = _group(file, "entry", "NXentry", default="tof_spectrum")
-        _write_run(entry, reduced)
-        _write_process(entry, reduced)
-        _write_data(entry, "tof_spectrum", "counts", reduced.spectrum)
+        entry = group(file, "entry", "NXentry", default="tof_spectrum")
+        write_run(entry, reduced.info, reduced.total_counts)
+        if reduced.monitor is not None:
+            monitor = group(entry, reduced.monitor, "NXmonitor")
+            monitor["total_counts"] = reduced.info.monitor_counts.get(reduced.monitor, 0)
+        write_data(entry, "tof_spectrum", "counts", reduced.spectrum)
         if reduced.by_monitor is not None:
-            _write_data(entry, "tof_spectrum_by_monitor", "counts_per_monitor_count", reduced.by_monitor)
+            write_data(entry, "tof_spectrum_by_monitor", "counts_per_monitor_count", reduced.by_monitor)
         if reduced.by_charge is not None:
-            _write_data(entry, "tof_spectrum_by_charge", "counts_per_charge", reduced.by_charge)
-        _write_data(entry, "detector_image", "counts", reduced.image)
+            write_data(entry, "tof_spectrum_by_charge", "counts_per_charge", reduced.by_charge)
+        write_data(entry, "detector_image", "counts", reduced.image)
 
 
 def write_csv(reduced: Reduced, target: Path) -> None:
@@ -71,25 +79,20 @@ def write_csv(reduced: Reduced, target: Path) -> None:
         if data is not None:
             columns[label] = data.values
             columns[f"{label}_error"] = np.sqrt(data.variances)
-    with _placed(target) as path, path.open("w", newline="", encoding="utf-8") as file:
-        file.write(f"# {reduced.info.name} {' '.join(reduced.info.title.split())}\n")
+    write_table(reduced.info, columns, target)
+
+
+def write_table(info: RunInfo, columns: Mapping[str, NDArray[np.float64]], target: Path) -> None:
+    """Write columns of equal length, under a comment with the run's title."""
+    with placed(target) as path, path.open("w", newline="", encoding="utf-8") as file:
+        file.write(f"# {info.name} {' '.join(info.title.split())}\n")
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows(zip(*([f"{value:.9g}" for value in column] for column in columns.values()), strict=True))
 
 
-def write_description(reduced: Reduced, files: dict[Path, str], target: Path) -> None:
+def write_description(info: RunInfo, files: Mapping[Path, str], metadata: Mapping[str, Any], target: Path) -> None:
     """Write the catalog's description of the output ``files`` (path -> purpose)."""
-    info = reduced.info
-    metadata = {
-        "title": info.title,
-        "total_counts": reduced.total_counts,
-        "proton_charge_pc": info.proton_charge_pc,
-        "duration_s": info.duration_s,
-        "monitor": reduced.monitor,
-        "monitor_counts": info.monitor_counts,
-        "program": f"neutronflow {__version__}",
-    }
     description = {
         "version": "1.0",
         "input_files": [{"location": str(info.path), "type": "raw", "purpose": "sample-data"}],
@@ -98,14 +101,21 @@ def write_description(reduced: Reduced, files: dict[Path, str], target: Path) ->
         ],
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "user": "auto",
-        "metadata": metadata,
+        "metadata": {
+            "title": info.title,
+            "proton_charge_pc": info.proton_charge_pc,
+            "duration_s": info.duration_s,
+            "program": f"neutronflow {__version__}",
+            **({"simulated": True} if info.simulated else {}),
+            **metadata,
+        },
     }
-    with _placed(target) as path:
+    with placed(target) as path:
         path.write_text(json.dumps(description, indent=2), encoding="utf-8")
 
 
 @contextlib.contextmanager
-def _placed(target: Path) -> Iterator[Path]:
+def placed(target: Path) -> Iterator[Path]:
     """A path beside ``target`` to write to; renamed to ``target`` if all went well."""
     path = target.with_name(f".{target.name}.{os.getpid()}")
     try:
@@ -115,52 +125,49 @@ def _placed(target: Path) -> Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
-def _group(parent: h5py.Group, name: str, nx_class: str, **attributes: Any) -> h5py.Group:
-    group = parent.create_group(name)
-    group.attrs.update(NX_class=nx_class, **attributes)
-    return group
+def group(parent: h5py.Group, name: str, nx_class: str, **attributes: Any) -> h5py.Group:
+    """A new NeXus group."""
+    made = parent.create_group(name)
+    made.attrs.update(NX_class=nx_class, **attributes)
+    return made
 
 
-def _write_run(entry: h5py.Group, reduced: Reduced) -> None:
-    info = reduced.info
+def write_run(entry: h5py.Group, info: RunInfo, total_counts: int) -> None:
+    """Write what the run was, and from which file and by what it was reduced."""
     entry["title"] = info.title
     entry["entry_identifier"] = str(info.run_number)
     entry["run_number"] = str(info.run_number)
     entry["experiment_identifier"] = info.experiment
     entry["start_time"] = info.start_time
     entry["end_time"] = info.end_time
-    entry["total_counts"] = reduced.total_counts
-    _group(entry, "instrument", "NXinstrument")["name"] = info.instrument
+    entry["total_counts"] = total_counts
+    if info.simulated:
+        entry.attrs["simulated"] = True
+    group(entry, "instrument", "NXinstrument")["name"] = info.instrument
     for name, value, units in (("duration", info.duration_s, "s"), ("proton_charge", info.proton_charge_pc, "pC")):
         if value is not None:
             entry[name] = value
             entry[name].attrs["units"] = units
-    if reduced.monitor is not None:
-        monitor = _group(entry, reduced.monitor, "NXmonitor")
-        monitor["total_counts"] = info.monitor_counts.get(reduced.monitor, 0)
-
-
-def _write_process(entry: h5py.Group, reduced: Reduced) -> None:
-    process = _group(entry, "reduction", "NXprocess")
+    process = group(entry, "reduction", "NXprocess")
     process["program"] = "neutronflow"
     process["version"] = __version__
     process["date"] = datetime.now(UTC).isoformat(timespec="seconds")
-    process["raw_file"] = str(reduced.info.path)
+    process["raw_file"] = str(info.path)
 
 
-def _write_data(entry: h5py.Group, name: str, signal: str, data: sc.DataArray) -> None:
+def write_data(entry: h5py.Group, name: str, signal: str, data: sc.DataArray) -> None:
     """One NXdata: signal, its errors (standard deviations) and its axes."""
-    group = _group(entry, name, "NXdata", signal=signal, axes=list(data.dims))
+    data_group = group(entry, name, "NXdata", signal=signal, axes=list(data.dims))
     for label, values in ((signal, data.values), (f"{signal}_errors", np.sqrt(data.variances))):
-        group.create_dataset(label, data=values, compression="gzip", compression_opts=1, shuffle=True)
-        group[label].attrs["units"] = _units(data.unit)
+        data_group.create_dataset(label, data=values, compression="gzip", compression_opts=1, shuffle=True)
+        data_group[label].attrs["units"] = _units(data.unit)
     for dim in data.dims:
-        group[dim] = data.coords[dim].values
+        data_group[dim] = data.coords[dim].values
         if data.coords[dim].unit is not None:
-            group[dim].attrs["units"] = _units(data.coords[dim].unit)
-        group.attrs[f"{dim}_indices"] = data.dims.index(dim)
+            data_group[dim].attrs["units"] = _units(data.coords[dim].unit)
+        data_group.attrs[f"{dim}_indices"] = data.dims.index(dim)
     if "monitor_relative_error" in data.coords:
-        group["monitor_relative_error"] = data.coords["monitor_relative_error"].value
+        data_group["monitor_relative_error"] = data.coords["monitor_relative_error"].value
 
 
 def _units(unit: sc.Unit | None) -> str:

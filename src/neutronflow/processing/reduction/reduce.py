@@ -27,6 +27,8 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     #: pC, or ``None``.
     proton_charge_pc: float | None
     monitor_counts: dict[str, int]
+    #: Whether the file says that its events are simulated.
+    simulated: bool = False
 
     @property
     def name(self) -> str:
@@ -57,7 +59,7 @@ def reduce_run(path: Path, *, tof_bin_us: float | None = None, monitor: str | No
     Raises :class:`NotAnEventFile`.
     """
     with EventFile(path) as file:
-        info = _info(file)
+        info = run_info(file)
         banks = file.banks()
         tofs, pixels = _count(path, banks)
         maps = [bank.pixel_ids for bank in banks] if all(bank.pixel_ids.size for bank in banks) else []
@@ -87,7 +89,8 @@ def _count(path: Path, banks: list[Bank]) -> tuple[TofCounts, PixelCounts]:
     return tofs, pixels
 
 
-def _info(file: EventFile) -> RunInfo:
+def run_info(file: EventFile) -> RunInfo:
+    """What an event file says of its run. Raises :class:`NotAnEventFile`."""
     duration, charge = file.number("duration", "s"), file.number("proton_charge", "pC")
     return RunInfo(
         path=file.path,
@@ -100,4 +103,5 @@ def _info(file: EventFile) -> RunInfo:
         duration_s=float(duration.to(unit="s").value) if duration is not None else None,
         proton_charge_pc=float(charge.to(unit="pC").value) if charge is not None else None,
         monitor_counts=file.monitor_counts(),
+        simulated=file.simulated,
     )

@@ -9,7 +9,7 @@ from neutronflow.domain.facility import Facilities
 from neutronflow.foundation.telemetry import get_logger
 
 #: (facility, instrument) -> script in ``scripts``; installed as ``reduce_<INST>.py``.
-SCRIPTS = {("SNS", "HYS"): "reduce_HYS.py"}
+SCRIPTS = {("SNS", "HYS"): "reduce_HYS.py", ("SNS", "PG3"): "reduce_PG3.py"}
 
 log = get_logger(__name__)
 
