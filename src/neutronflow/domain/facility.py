@@ -78,6 +78,11 @@ class Facilities:
         self._probe_root = probe_root or archive_root
         self._profiles = profiles
 
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        """Below which all files lie."""
+        return self.archive_root, self._probe_root
+
     def profile(self, facility: str) -> FacilityProfile:
         """The profile of a facility by its name in any case. Raises :class:`UnknownFacility`."""
         try:
@@ -124,7 +129,7 @@ class Facilities:
 
     def contains(self, path: Path) -> bool:
         """Whether a path, with all symbolic links resolved, lies in the archive."""
-        return any(path.resolve().is_relative_to(root.resolve()) for root in (self.archive_root, self._probe_root))
+        return any(path.resolve().is_relative_to(root.resolve()) for root in self.roots)
 
     def _place(self, pattern: str, run: RunKey, experiment: str) -> Path:
         return self._root(run.instrument) / pattern.format(**_fields(run, experiment))

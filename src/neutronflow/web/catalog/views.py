@@ -182,7 +182,7 @@ def _in_archive(path: str) -> Path:
     spelled_well = (
         str(location) == os.path.normpath(location) and len(str(location).encode(errors="replace")) < _MAX_PATH
     )
-    inside = spelled_well and location.is_relative_to(FACILITIES.archive_root)
+    inside = spelled_well and any(location.is_relative_to(root) for root in FACILITIES.roots)
     try:
         # RuntimeError: links in a circle; ValueError: NUL.
         if inside and FACILITIES.contains(location) and location.is_file():
