@@ -23,6 +23,7 @@ SECTIONS = {
     "listener": "neutronflow.workflow.listener.settings:ListenerSettings",
     "stream": "neutronflow.instrument.stream.settings:StreamSettings",
     "simulator": "neutronflow.instrument.simulator.settings:SimulatorSettings",
+    "dasmon": "neutronflow.instrument.dasmon.settings:DasmonSettings",
     "translator": "neutronflow.instrument.translation.settings:TranslatorSettings",
     "agent": "neutronflow.processing.agent.settings:AgentSettings",
     "catalog": "neutronflow.web.catalog.configuration:CatalogSettings",

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -42,7 +42,7 @@ class MessageType(enum.IntEnum):
 #: Key beyond today's, in messages about a simulated beamline: ``"true"``.
 SIMULATED: Final = "simulated"
 
-Fields = Mapping[str, "str | Fields"]
+Fields: TypeAlias = "Mapping[str, str | Mapping[str, str]]"
 
 
 def body(message_type: MessageType, source: str, fields: Fields) -> bytes:
@@ -71,8 +71,9 @@ class Sender:
 
 
 def _readable(fields: Fields) -> dict[str, object]:
+    return {name: _text(value) if isinstance(value, str) else _readable(value) for name, value in fields.items()}
+
+
+def _text(value: str) -> str:
     # Names from a stream may hold bytes that are no UTF-8.
-    return {
-        name: value.encode(errors="replace").decode() if isinstance(value, str) else _readable(value)
-        for name, value in fields.items()
-    }
+    return value.encode(errors="replace").decode()

@@ -19,7 +19,7 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     #: True where the broker is not ours to start.
     external: bool = False
     #: Users of the embedded broker; each has the secret ``broker-<user>``.
-    users: tuple[str, ...] = ("manager", "listener", "agent", "translator", "stream")
+    users: tuple[str, ...] = ("manager", "listener", "agent", "translator", "stream", "dasmon")
     max_frame_bytes: int = 16 * 1024 * 1024
     #: Whether the embedded broker waits for the disk before it confirms.
     fsync: bool = True
