@@ -36,6 +36,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "stream": ("neutronflow.instrument.stream.service", "service: the stream service of a beamline"),
     "simulator": ("neutronflow.instrument.simulator.service", "service: a simulated powder diffractometer"),
     "dasmon": ("neutronflow.instrument.dasmon.service", "service: DASMON, which watches the live stream"),
+    "livereduce": (
+        "neutronflow.instrument.livereduce.service",
+        "service: live pictures of the run that is being taken",
+    ),
     "translator": ("neutronflow.instrument.translation.service", "service: event streams to NeXus files"),
     "catalog": ("neutronflow.web.catalog.service", "service: the built-in catalog"),
     "livedata": ("neutronflow.web.livedata.service", "service: the live data server"),

@@ -85,8 +85,12 @@ def _beamline(settings: Settings, broker: tuple[str, ...]) -> list[Service]:
             _service("simulator", needs=("prepare-beamline",), ports=ports),
         ]
     ports = (settings.port("live_stream"), settings.port("run_control"))
-    services.append(_service("stream", needs=(*prepared, *broker), ports=ports))
-    return services
+    return [
+        *services,
+        _service("stream", needs=(*prepared, *broker), ports=ports),
+        _service("dasmon", needs=broker),
+        _service("livereduce", needs=()),
+    ]
 
 
 def _postgresql(settings: Settings) -> Service:

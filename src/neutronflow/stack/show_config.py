@@ -24,6 +24,7 @@ SECTIONS = {
     "stream": "neutronflow.instrument.stream.settings:StreamSettings",
     "simulator": "neutronflow.instrument.simulator.settings:SimulatorSettings",
     "dasmon": "neutronflow.instrument.dasmon.settings:DasmonSettings",
+    "livereduce": "neutronflow.instrument.livereduce.settings:LivereduceSettings",
     "translator": "neutronflow.instrument.translation.settings:TranslatorSettings",
     "agent": "neutronflow.processing.agent.settings:AgentSettings",
     "catalog": "neutronflow.web.catalog.configuration:CatalogSettings",

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from neutronflow.clients.plotstyle import AXIS, log_switch, page_layout
 from neutronflow.processing.reduction.detector import coarsened
 from neutronflow.processing.reduction.reduce import Reduced
 from plot_publisher import plotly_div
@@ -88,50 +89,4 @@ def _image_layout(block: int) -> dict[str, Any]:
         **page_layout("Counts per pixel" if block == 1 else f"Counts per {block} × {block} pixels"),
         "xaxis": {**AXIS, "title": {"text": "Tube"}, "showgrid": False},
         "yaxis": {**AXIS, "title": {"text": "Pixel along tube"}, "showgrid": False},
-    }
-
-
-def page_layout(title: str) -> dict[str, Any]:
-    """What the figures of all reductions have in common."""
-    return {
-        "title": {"text": title, "x": 0.02, "xanchor": "left", "font": {"size": 14}},
-        "autosize": True,
-        "height": 420,
-        "margin": {"t": 60, "b": 50, "l": 65, "r": 20},
-        "hovermode": "closest",
-        "paper_bgcolor": "white",
-        "plot_bgcolor": "white",
-    }
-
-
-#: How axes look.
-AXIS = {
-    "showline": True,
-    "mirror": True,
-    "ticks": "outside",
-    "linecolor": "#57606a",
-    "gridcolor": "#e6e8eb",
-    "exponentformat": "none",
-    "separatethousands": True,
-    "zeroline": False,
-}
-
-
-def log_switch() -> dict[str, Any]:
-    """Two buttons: linear and logarithmic counts."""
-
-    def button(label: str, kind: str) -> dict[str, Any]:
-        return {"label": label, "method": "relayout", "args": [{"yaxis.type": kind, "yaxis.autorange": True}]}
-
-    return {
-        "type": "buttons",
-        "direction": "right",
-        "buttons": [button("linear", "linear"), button("log", "log")],
-        "x": 1.0,
-        "xanchor": "right",
-        "y": 1.02,
-        "yanchor": "bottom",
-        "pad": {"t": 0, "r": 0, "b": 0, "l": 0},
-        "font": {"size": 11},
-        "showactive": True,
     }

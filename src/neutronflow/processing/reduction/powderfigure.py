@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neutronflow.processing.reduction.figure import AXIS, log_switch, page_layout
+from neutronflow.clients.plotstyle import AXIS, log_switch, page_layout
 from neutronflow.processing.reduction.powder import Focused
 from plot_publisher import plotly_div
 

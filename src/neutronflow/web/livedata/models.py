@@ -17,6 +17,8 @@ class Plot(models.Model):
     kind = models.CharField(max_length=4)
     content = models.BinaryField()
     sha256 = models.CharField(max_length=64)
+    #: A picture of a run that is being taken: replaced by the next one, and for good by any other plot of the run.
+    live = models.BooleanField(default=False, db_default=False)
     created_at = models.DateTimeField(db_default=Now())
 
     class Meta:

@@ -11,7 +11,7 @@ from asgiref.sync import sync_to_async
 from django.core.files.uploadedfile import UploadedFile
 from django.db import connection, transaction
 from django.db.utils import DatabaseError
-from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict, StreamingHttpResponse
 from django.utils.cache import get_conditional_response
 from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
@@ -45,34 +45,48 @@ def upload(request: HttpRequest, instrument: str, run: str) -> HttpResponse:
     file = request.FILES.get("file")
     if not isinstance(file, UploadedFile):
         return _sentence(400, "The upload has no part named 'file', so it holds no plot.")
+    return _take(instrument, run_number, file, request.POST)
+
+
+def _take(instrument: str, run_number: int, file: UploadedFile, form: QueryDict) -> HttpResponse:
     content = file.read()
     if len(content) > LIVEDATA.max_upload_mb * 2**20:
         return _sentence(413, f"The plot is longer than {LIVEDATA.max_upload_mb} MB.")
     try:
-        kind = kind_of(content, request.POST.get("data_type", ""))
+        kind = kind_of(content, form.get("data_type", ""))
     except NoPlot as error:
         log.warning("upload_refused", instrument=instrument, run=run_number, bytes=len(content), detail=str(error))
         return _sentence(400, str(error))
-    plot = _store(instrument.lower(), run_number, kind, content)
-    log.info("plot_stored", instrument=instrument, run=run_number, kind=kind, bytes=len(content), id=plot.pk)
+    live = form.get("live") == "1"
+    plot = _store(instrument.lower(), run_number, kind, content, live=live)
+    if plot is None:
+        return _sentence(409, "This run has a plot that is no live picture.")
+    report = log.debug if live else log.info
+    report("plot_stored", instrument=instrument, run=run_number, kind=kind, bytes=len(content), id=plot.pk, live=live)
     HUB.announce()
     return HttpResponse()
 
 
 @transaction.atomic
-def _store(instrument: str, run_number: int, kind: str, content: bytes) -> Plot:
+def _store(instrument: str, run_number: int, kind: str, content: bytes, *, live: bool) -> Plot | None:
+    """Store it; None for a live picture of a run that has another plot already."""
     # One after the other: who has seen a plot in the stream has then seen all with a lower id, and of two uploads of a run
     # neither takes the other for an old version.
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_STORING])
+    versions = Plot.objects.filter(instrument=instrument, run_number=run_number)
+    if live and versions.filter(live=False).exists():
+        return None
+    versions.filter(live=True).delete()
     plot = Plot.objects.create(
+        live=live,
         instrument=instrument,
         run_number=run_number,
         kind=kind,
         content=content,
         sha256=hashlib.sha256(content).hexdigest(),
     )
-    versions = Plot.objects.filter(instrument=instrument, run_number=run_number).order_by("-pk")
+    versions = versions.order_by("-pk")
     kept = list(versions.values_list("pk", flat=True)[: LIVEDATA.keep_versions])
     versions.filter(pk__lt=kept[-1]).delete()
     return plot
@@ -92,7 +106,7 @@ def plot(request: HttpRequest, instrument: str, run: str, kind: str) -> HttpResp
     if version:
         number = _number(version)
         plots = plots.none() if number is None else plots.filter(pk=number)
-    found = plots.order_by("-pk").values("pk", "kind", "sha256", "created_at").first()
+    found = plots.order_by("-pk").values("pk", "kind", "sha256", "created_at", "live").first()
     if found is None or found["kind"] != kind:
         return _none(instrument, run)
     etag = f'"{found["sha256"]}"'
@@ -105,6 +119,8 @@ def plot(request: HttpRequest, instrument: str, run: str, kind: str) -> HttpResp
     response["ETag"] = etag
     response["Cache-Control"] = "no-cache"
     response["Last-Modified-At"] = found["created_at"].isoformat()
+    if found["live"]:
+        response["X-Neutronflow-Live"] = "1"
     return response
 
 
@@ -117,8 +133,8 @@ def history(request: HttpRequest, instrument: str, run: str) -> HttpResponse:
     if not may_read(request, instrument, run_number, run):
         return _unauthorized()
     rows = Plot.objects.filter(instrument=instrument.lower(), run_number=run_number).order_by("-pk")
-    found = rows.values_list("pk", "kind", "sha256", "created_at")
-    names = ("version", "kind", "sha256", "created_at")
+    names = ("version", "kind", "sha256", "created_at", "live")
+    found = rows.values_list("pk", *names[1:])
     return JsonResponse([dict(zip(names, row, strict=True)) for row in found], safe=False)
 
 

@@ -65,6 +65,7 @@ def _version(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "version": int(entry["version"]),
         "kind": str(entry["kind"]),
+        "live": entry.get("live") is True,
         "at": datetime.fromisoformat(entry["created_at"]),
     }
 

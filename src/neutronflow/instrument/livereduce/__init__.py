@@ -1,0 +1,1 @@
+"""Live reduction: a picture of the run that is being taken, from the live stream."""
