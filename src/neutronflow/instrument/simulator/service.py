@@ -77,6 +77,9 @@ async def _serve(settings: Settings, beamline: BeamlineSettings) -> None:
     record = Record(folder / "records", own.record_minutes)
     known = facilities(settings.archive_root, settings.table("facilities"))
     janitor = Janitor(known, beamline, record.folder, own.keep_bytes)
+    # Before anything is begun: without it, there will be no runs.
+    token = settings.secret("run-control-token") if own.take_runs else ""
+    url = own.run_control_url or f"http://127.0.0.1:{settings.port('run_control')}"
     generator = Generator(own)
     host, buffer_bytes = settings.core.bind, own.client_buffer_bytes
 
@@ -102,14 +105,13 @@ async def _serve(settings: Settings, beamline: BeamlineSettings) -> None:
                 tasks.create_task(janitor.run())
                 tasks.create_task(_tell(source, detectors))
                 if own.take_runs:
-                    tasks.create_task(_take_runs(settings, own, controls, folder))
+                    tasks.create_task(_take_runs(url, token, own, controls, folder))
         finally:
             record.close()
 
 
-async def _take_runs(settings: Settings, own: SimulatorSettings, controls: Controls, folder: Path) -> None:
-    url = own.run_control_url or f"http://127.0.0.1:{settings.port('run_control')}"
-    control = RunControl(url, settings.secret("run-control-token"))
+async def _take_runs(url: str, token: str, own: SimulatorSettings, controls: Controls, folder: Path) -> None:
+    control = RunControl(url, token)
     try:
         await Plan(own, control, _Devices(controls), folder / "plan.json").run()
     finally:
