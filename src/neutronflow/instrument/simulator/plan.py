@@ -77,14 +77,13 @@ class Plan:
     """Takes runs until the plan is done, or cancelled."""
 
     def __init__(
-        self, settings: SimulatorSettings, control: Control, devices: Devices, file: Path, beamline: str = "PG3",
+        self, settings: SimulatorSettings, control: Control, devices: Devices, file: Path,
         *, now: Callable[[], float] = time.time, pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:  # fmt: skip
         self._settings = settings
         self._control = control
         self._devices = devices
         self._file = file
-        self._beamline = beamline
         self._now = now
         self._pause = pause
         self.progress = _read(file)
@@ -93,9 +92,11 @@ class Plan:
         """Take runs. Returns when there are no more to take."""
         progress, settings = self.progress, self._settings
         while not settings.runs or progress.done < settings.runs:
-            if not progress.wanted_at:
+            resumed = progress.wanted_at > 0.0
+            if not resumed:
                 await self._pause(max(0.0, min(progress.next_at - self._now(), settings.every_s)))
-                self._devices.move(self._temperature())
+            self._devices.move(self._temperature())
+            if not resumed:
                 await self._until_idle()
                 progress.wanted_at, progress.run_number = self._now(), 0
             started_at = await self._begin()
