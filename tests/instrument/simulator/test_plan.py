@@ -163,6 +163,8 @@ def test_a_run_that_is_overdue_at_the_restart_is_stopped(tmp_path: Path) -> None
     asyncio.run(plan(beamline, tmp_path, runs=2).run())
     assert beamline.runs[0][2] == pytest.approx(back, abs=1.0)
     assert len(beamline.runs) == 2
+    # The setpoint of a gateway that was started again is that of the run going on.
+    assert beamline.temperatures == [300.0, 300.0, 280.0]
 
 
 def test_the_run_of_somebody_else_is_let_alone(tmp_path: Path) -> None:

@@ -77,14 +77,13 @@ class Plan:
     """Takes runs until the plan is done, or cancelled."""
 
     def __init__(
-        self, settings: SimulatorSettings, control: Control, devices: Devices, file: Path, beamline: str = "PG3",
+        self, settings: SimulatorSettings, control: Control, devices: Devices, file: Path,
         *, now: Callable[[], float] = time.time, pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:  # fmt: skip
         self._settings = settings
         self._control = control
         self._devices = devices
         self._file = file
-        self._beamline = beamline
         self._now = now
         self._pause = pause
         self.progress = _read(file)
@@ -93,9 +92,11 @@ class Plan:
         """Take runs. Returns when there are no more to take."""
         progress, settings = self.progress, self._settings
         while not settings.runs or progress.done < settings.runs:
-            if not progress.wanted_at:
+            resumed = progress.wanted_at > 0.0
+            if not resumed:
                 await self._pause(max(0.0, min(progress.next_at - self._now(), settings.every_s)))
-                self._devices.move(self._temperature())
+            self._devices.move(self._temperature())
+            if not resumed:
                 await self._until_idle()
                 progress.wanted_at, progress.run_number = self._now(), 0
             started_at = await self._begin()
@@ -138,7 +139,7 @@ class Plan:
 
     async def _begin(self) -> float | None:
         """When the wanted run began, in Unix seconds; it is begun now unless it was before. None: it has ended already."""
-        progress = self.progress
+        progress, refused = self.progress, ""
         while True:
             state = await self._asked("state", self._control.state)
             # Run starts are told in whole seconds.
@@ -161,7 +162,9 @@ class Plan:
             try:
                 progress.run_number = await self._control.start(self.description())
             except RunControlFailed as error:
-                log.warning("run_not_started", detail=str(error))
+                if str(error) != refused:
+                    refused = str(error)
+                    log.warning("run_not_started", detail=refused)
                 await self._pause(_PAUSE_S)
                 continue
             self._save()
@@ -229,12 +232,16 @@ class Plan:
         failures = 0
         while True:
             try:
-                return await question()
+                answer = await question()
             except RunControlFailed as error:
                 failures += 1
                 if failures == 1:
                     log.warning("run_control_away", what=what, detail=str(error))
                 await self._pause(_PAUSE_S)
+            else:
+                if failures:
+                    log.info("run_control_back", what=what, failures=failures)
+                return answer
 
     def _temperature(self) -> float:
         return TEMPERATURES_K[self.progress.done % len(TEMPERATURES_K)]
@@ -251,10 +258,14 @@ class Plan:
         return max(started_at + settings.every_s, self._now() + _PAUSE_S)
 
     def _save(self) -> None:
-        self._file.parent.mkdir(parents=True, exist_ok=True)
         partial = self._file.with_suffix(".part")
-        partial.write_bytes(msgspec.json.encode(self.progress))
-        partial.replace(self._file)
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_bytes(msgspec.json.encode(self.progress))
+            partial.replace(self._file)
+        except OSError as error:
+            # Runs are taken all the same; only a restart would not know of this one.
+            log.warning("plan_not_saved", path=str(self._file), detail=str(error))
 
 
 def _read(file: Path) -> Progress:

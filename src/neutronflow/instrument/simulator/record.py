@@ -14,6 +14,7 @@ it has sent. Which pulses belong to a run is what the NeXus file says (first and
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -24,9 +25,12 @@ import numpy as np
 import numpy.typing as npt
 
 from neutronflow.domain.adara.wire import EPICS_EPOCH_UNIX
+from neutronflow.foundation.telemetry import get_logger
 from neutronflow.instrument.simulator.layout import BANKS, MONITORS
 from neutronflow.instrument.simulator.pulses import Pulse, pulse_id
 from neutronflow.instrument.simulator.slowcontrol import Reading
+
+log = get_logger(__name__)
 
 #: One pulse. ``monitors`` are events by beam monitor, in the order of their numbers, ``banks`` events by bank from bank 1 on.
 PULSE: Final = np.dtype(
@@ -44,6 +48,9 @@ class Record:
         self._keep = keep_minutes
         self._pulses = _Minutes(folder, "pulses", "bin")
         self._variables = _Minutes(folder, "variables", "jsonl")
+        #: Pulses and values that could not be written.
+        self.lost = 0
+        self._told = -1
         folder.mkdir(parents=True, exist_ok=True)
 
     def pulse(self, pulse: Pulse) -> None:
@@ -53,18 +60,28 @@ class Record:
         row["monitors"] = [len(pulse.monitors[number]) for number in MONITORS]
         row["banks"] = pulse.bank_counts
         seconds = (int(row["pulse_id"][0]) >> 32) + EPICS_EPOCH_UNIX
-        if self._pulses.write(seconds // 60, row.tobytes(), PULSE.itemsize):
-            self._forget(seconds // 60 - self._keep)
+        self._write(self._pulses, seconds // 60, row.tobytes(), PULSE.itemsize)
 
     def reading(self, reading: Reading) -> None:
         """Take a value of a process variable."""
         line = msgspec.json.encode(reading) + b"\n"
-        self._variables.write(reading.time_ns // 60_000_000_000, line)
+        self._write(self._variables, reading.time_ns // 60_000_000_000, line)
 
     def close(self) -> None:
         """Close its files."""
         self._pulses.close()
         self._variables.close()
+
+    def _write(self, into: _Minutes, minute: int, data: bytes, row_bytes: int = 1) -> None:
+        """A disk that is full or broken is no reason to switch the beam off: the record then has a gap."""
+        try:
+            if into.write(minute, data, row_bytes):
+                self._forget(minute - self._keep)
+        except OSError as error:
+            self.lost += 1
+            if minute != self._told:
+                self._told = minute
+                log.error("record_has_a_gap", detail=str(error), lost=self.lost)
 
     def _forget(self, before: int) -> None:
         for path in (*self.folder.glob("pulses-*.bin"), *self.folder.glob("variables-*.jsonl")):
@@ -113,7 +130,10 @@ class _Minutes:
             size = os.fstat(self._handle).st_size
             os.ftruncate(self._handle, size - size % row_bytes)
             self._minute = minute
-        os.write(self._handle, data)
+        written = os.write(self._handle, data)
+        if written < len(data):
+            os.ftruncate(self._handle, os.fstat(self._handle).st_size - written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return began
 
     def close(self) -> None:

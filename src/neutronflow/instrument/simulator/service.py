@@ -7,12 +7,14 @@ import asyncio
 from pathlib import Path
 
 from neutronflow.domain.beamline import BeamlineSettings
+from neutronflow.domain.facility import facilities
 from neutronflow.foundation.config import Settings, load
 from neutronflow.foundation.errors import NeutronflowError
 from neutronflow.foundation.service import begin, run_until_stopped
 from neutronflow.foundation.telemetry import get_logger, notify_ready, notify_status
 from neutronflow.instrument.simulator.clients import Clients
 from neutronflow.instrument.simulator.detector import DetectorSource
+from neutronflow.instrument.simulator.janitor import Janitor
 from neutronflow.instrument.simulator.layout import prepare
 from neutronflow.instrument.simulator.plan import Plan
 from neutronflow.instrument.simulator.pulses import Generator
@@ -73,6 +75,11 @@ async def _serve(settings: Settings, beamline: BeamlineSettings) -> None:
     own = settings.section("simulator", SimulatorSettings)
     folder = settings.data_dir / "simulator"
     record = Record(folder / "records", own.record_minutes)
+    known = facilities(settings.archive_root, settings.table("facilities"))
+    janitor = Janitor(known, beamline, record.folder, own.keep_bytes)
+    # Before anything is begun: without it, there will be no runs.
+    token = settings.secret("run-control-token") if own.take_runs else ""
+    url = own.run_control_url or f"http://127.0.0.1:{settings.port('run_control')}"
     generator = Generator(own)
     host, buffer_bytes = settings.core.bind, own.client_buffer_bytes
 
@@ -95,16 +102,16 @@ async def _serve(settings: Settings, beamline: BeamlineSettings) -> None:
                 tasks.create_task(source.run())
                 tasks.create_task(read_forever(controls, own.variables_every_s))
                 tasks.create_task(heart.beat_forever(controls))
+                tasks.create_task(janitor.run())
                 tasks.create_task(_tell(source, detectors))
                 if own.take_runs:
-                    tasks.create_task(_take_runs(settings, own, controls, folder))
+                    tasks.create_task(_take_runs(url, token, own, controls, folder))
         finally:
             record.close()
 
 
-async def _take_runs(settings: Settings, own: SimulatorSettings, controls: Controls, folder: Path) -> None:
-    url = own.run_control_url or f"http://127.0.0.1:{settings.port('run_control')}"
-    control = RunControl(url, settings.secret("run-control-token"))
+async def _take_runs(url: str, token: str, own: SimulatorSettings, controls: Controls, folder: Path) -> None:
+    control = RunControl(url, token)
     try:
         await Plan(own, control, _Devices(controls), folder / "plan.json").run()
     finally:

@@ -15,23 +15,24 @@ from plot_publisher import plotly_div
 
 def pattern_html(focused: Focused) -> str:
     """A ``<div>`` with a Plotly figure; its buttons switch the intensity to a logarithmic axis."""
-    data = focused.by_charge if focused.by_charge is not None else focused.pattern
+    # By µC, as numbers are handier then.
+    data = focused.by_charge.to(unit="counts/uC") if focused.by_charge is not None else focused.pattern
     edges = data.coords["dspacing"].values
     # Intensity over spacing: bins of different width are to be compared.
     width = np.diff(edges)
     intensity, error = data.values / width, np.sqrt(data.variances) / width
-    unit = "counts/mC/Å" if focused.by_charge is not None else "counts/Å"
+    unit = "counts/µC/Å" if focused.by_charge is not None else "counts/Å"
     shown = _shown(intensity)
     middle = 0.5 * (edges[1:] + edges[:-1])
     trace = _trace(middle[shown], intensity[shown], error[shown], unit)
     layout = {
         **page_layout(_title(focused)),
         "xaxis": {**AXIS, "title": {"text": "d-spacing (Å)"}},
-        "yaxis": {**AXIS, "title": {"text": f"Intensity ({unit})"}, "rangemode": "tozero"},
+        "yaxis": {**AXIS, "title": {"text": f"Intensity ({unit})"}, "rangemode": "tozero", "automargin": True},
         "updatemenus": [log_switch()],
     }
     info = focused.info
-    heading = html.escape(f"{info.instrument} {info.run_number} · {info.title}{_simulated(focused)}")
+    heading = html.escape(f"{info.instrument} {info.run_number} · {info.title}")
     return (
         f'<div style="font-family:sans-serif"><div style="padding:8px 12px 0">{heading}</div>'
         f"{plotly_div([trace], layout, width='100%', height='420px')}</div>"
@@ -40,13 +41,8 @@ def pattern_html(focused: Focused) -> str:
 
 def _title(focused: Focused) -> str:
     info = focused.info
-    return (
-        f"{info.instrument} run {info.run_number}: powder pattern, {focused.total_counts:,} counts{_simulated(focused)}"
-    )
-
-
-def _simulated(focused: Focused) -> str:
-    return " (simulated)" if focused.info.simulated and "simulated" not in focused.info.title.lower() else ""
+    mark = " (simulated)" if info.simulated else ""
+    return f"{info.instrument} run {info.run_number}{mark}: powder pattern, {focused.total_counts:,} counts"
 
 
 def _shown(intensity: NDArray[np.float64]) -> slice:
