@@ -66,6 +66,7 @@ def _version(entry: Mapping[str, Any]) -> dict[str, Any]:
         "version": int(entry["version"]),
         "kind": str(entry["kind"]),
         "at": datetime.fromisoformat(entry["created_at"]),
+        "live": entry.get("live") is True,
     }
 
 
