@@ -90,12 +90,22 @@ class Facilities:
         except KeyError:
             raise UnknownFacility(facility=facility, known=", ".join(sorted(self._profiles))) from None
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The facilities known here."""
+        return tuple(sorted(self._profiles))
+
+    def instrument(self, facility: str, instrument: str) -> tuple[str, str]:
+        """Checked names of a facility and its instrument. Raises :class:`UnknownFacility` or :class:`BadIdentifier`."""
+        profile = self.profile(facility)
+        return profile.name, _checked(instrument, profile.instrument_pattern, "an instrument")
+
     def run_key(self, facility: str, instrument: str, run_number: int) -> RunKey:
         """A checked run key. Raises :class:`UnknownFacility` or :class:`BadIdentifier`."""
-        profile = self.profile(facility)
+        names = self.instrument(facility, instrument)
         if not 0 < run_number < 2**31:
             raise BadIdentifier(value=run_number, what="a run number")
-        return RunKey(profile.name, _checked(instrument, profile.instrument_pattern, "an instrument"), run_number)
+        return RunKey(*names, run_number)
 
     def experiment(self, facility: str, experiment: str) -> str:
         """A checked experiment identifier, upper case."""

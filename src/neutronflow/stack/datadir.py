@@ -24,8 +24,8 @@ _LEFTOVERS_S = 10.0
 #: One random secret each, made once.
 SECRETS = (
     "db-superuser", "db-owner", "db-manager", "db-listener", "db-monitor", "db-catalog", "db-livedata",
+    "db-dasmon",
     "broker-manager", "broker-listener", "broker-agent", "broker-translator", "broker-stream", "broker-dasmon",
-    "run-control-token",
     "django-monitor", "django-catalog", "django-livedata",
     "catalog-token", "livedata-tokens", "livedata-read-key", "livedata-upload-password", "service-token",
     "run-control-token",

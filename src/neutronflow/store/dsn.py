@@ -10,7 +10,7 @@ from neutronflow.foundation.config import Settings
 from neutronflow.store.settings import DatabaseSettings
 
 #: The services' roles, each ``nf_<name>`` in the server.
-ROLES = ("owner", "manager", "listener", "monitor", "catalog", "livedata")
+ROLES = ("owner", "manager", "listener", "monitor", "catalog", "livedata", "dasmon")
 
 
 class ConnectionParts(TypedDict):

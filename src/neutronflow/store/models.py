@@ -1,8 +1,9 @@
 """The schema of the workflow database.
 
 Manager and listener write these tables through named SQL (``store/queries``); the monitor reads them through these models.
-Run state changes only by the manager. Times are aware, set by the database where rows are written by SQL. Foreign keys
-whose column leads another index have none of their own: every index is paid for with each message.
+A run's state is the listener's until its first cycle begins, then the manager's alone. Times are aware, set by the database
+where rows are written by SQL. Foreign keys whose column leads another index have none of their own: every index is paid for
+with each message.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from django.contrib.auth.models import AbstractUser
+from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models.functions import Now
 
@@ -80,6 +82,8 @@ class Run(models.Model):
     #: How often POSTPROCESS.DATA_READY was accepted; each starts all steps anew.
     cycle = models.IntegerField(db_default=0)
     state = models.CharField(max_length=16, choices=_choices(RunState))
+    #: Whether a simulated beamline has made it.
+    simulated = models.BooleanField(db_default=False)
     state_since = models.DateTimeField(db_default=Now())
     created_at = models.DateTimeField(db_default=Now())
 
@@ -194,9 +198,12 @@ class JobReport(models.Model):
 
 
 class ServiceStatus(models.Model):
-    """The last heartbeat of each process that sends any (manager, agents)."""
+    """The last heartbeat of each process that sends any (manager, agents, and the processes of each instrument)."""
 
     name = models.CharField(max_length=255)
+    #: Of which instrument it is; empty for the services of all.
+    facility = models.CharField(max_length=64, db_default="")
+    instrument = models.CharField(max_length=64, db_default="")
     pid = models.CharField(max_length=32, db_default="")
     role = models.CharField(max_length=32, db_default="")
     status = models.CharField(max_length=255, db_default="")
@@ -219,3 +226,101 @@ class Change(models.Model):
 
     class Meta:
         db_table = "change"
+
+
+class StatusValue(models.Model):
+    """The newest value of a key that an instrument's dasmon tells: counts, charge, what is being recorded."""
+
+    instrument = models.ForeignKey(Instrument, on_delete=models.CASCADE, related_name="values", db_index=False)
+    key = models.CharField(max_length=128)
+    value = models.CharField(max_length=128)
+    at = models.DateTimeField()
+
+    class Meta:
+        db_table = "status_value"
+        constraints: ClassVar = [models.UniqueConstraint(fields=["instrument", "key"], name="status_value_once")]
+
+
+class StatusHistory(models.Model):
+    """Earlier values of some numbers that dasmon tells. Pruned."""
+
+    instrument = models.ForeignKey(Instrument, on_delete=models.CASCADE, related_name="+", db_index=False)
+    key = models.CharField(max_length=128)
+    at = models.DateTimeField()
+    value = models.FloatField()
+
+    class Meta:
+        db_table = "status_history"
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["instrument", "key", "at"], name="status_history_once"),
+        ]
+        indexes: ClassVar = [BrinIndex(fields=["at"], name="status_history_at")]
+
+
+class Signal(models.Model):
+    """An alarm of an instrument that is asserted now; a retracted one is gone."""
+
+    instrument = models.ForeignKey(Instrument, on_delete=models.CASCADE, related_name="signals", db_index=False)
+    name = models.CharField(max_length=128)
+    source = models.CharField(max_length=128, db_default="")
+    message = models.CharField(max_length=1000, db_default="")
+    #: 0 trace, 1 debug, 2 information, 3 warning, 4 error, 5 fatal.
+    level = models.SmallIntegerField()
+    at = models.DateTimeField()
+
+    class Meta:
+        db_table = "signal"
+        constraints: ClassVar = [models.UniqueConstraint(fields=["instrument", "name"], name="signal_once")]
+
+
+class PV(models.Model):
+    """The newest value of a process variable: a number, a text, or a number and the text it stands for."""
+
+    instrument = models.ForeignKey(Instrument, on_delete=models.CASCADE, related_name="pvs", db_index=False)
+    name = models.CharField(max_length=255)
+    number = models.FloatField(null=True)
+    text = models.TextField(null=True)
+    units = models.CharField(max_length=64, db_default="")
+    #: EPICS alarm status and, where it was told, severity.
+    status = models.BigIntegerField(db_default=0)
+    severity = models.BigIntegerField(null=True)
+    at = models.DateTimeField()
+
+    class Meta:
+        db_table = "pv"
+        constraints: ClassVar = [models.UniqueConstraint(fields=["instrument", "name"], name="pv_once")]
+
+
+class PVHistory(models.Model):
+    """Earlier numbers of process variables. Pruned."""
+
+    pv = models.ForeignKey(PV, on_delete=models.CASCADE, related_name="history", db_index=False)
+    at = models.DateTimeField()
+    number = models.FloatField()
+
+    class Meta:
+        db_table = "pv_history"
+        constraints: ClassVar = [models.UniqueConstraint(fields=["pv", "at"], name="pv_history_once")]
+        indexes: ClassVar = [BrinIndex(fields=["at"], name="pv_history_at")]
+
+
+class MonitoredPV(models.Model):
+    """A process variable that an instrument's people want to see first; it need not have a value yet."""
+
+    instrument = models.ForeignKey(Instrument, on_delete=models.CASCADE, related_name="monitored", db_index=False)
+    name = models.CharField(max_length=255)
+
+    class Meta:
+        db_table = "monitored_pv"
+        constraints: ClassVar = [models.UniqueConstraint(fields=["instrument", "name"], name="monitored_pv_once")]
+
+
+class InstrumentTold(models.Model):
+    """When open pages were last told that an instrument's values have changed, and whether they have to be told again."""
+
+    instrument = models.OneToOneField(Instrument, on_delete=models.CASCADE, primary_key=True, related_name="+")
+    at = models.DateTimeField()
+    waits = models.BooleanField(db_default=False)
+
+    class Meta:
+        db_table = "instrument_told"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import psycopg
 from psycopg import sql
@@ -22,8 +22,13 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
     },
     "listener": {
         "django_migrations": "SELECT",
-        **dict.fromkeys(("instrument", "run"), "SELECT"),
-        "service_status": "SELECT, INSERT, UPDATE",
+        **dict.fromkeys(("instrument", "experiment"), "SELECT, INSERT"),
+        # What the beamline says of a run before its first cycle.
+        "run": "SELECT, INSERT, UPDATE (state, state_since, simulated, experiment_id)",
+        "event": "INSERT",
+        **dict.fromkeys(("service_status", "instrument_told"), "SELECT, INSERT, UPDATE"),
+        **dict.fromkeys(("status_value", "status_history", "signal"), "SELECT, INSERT, UPDATE, DELETE"),
+        "pv_history": "SELECT, DELETE",
         "job_report": "SELECT, INSERT",
         "dead_letter": "INSERT",
         "change": "SELECT, INSERT",
@@ -43,6 +48,20 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
             "SELECT, INSERT, UPDATE, DELETE",
         ),
     },
+}
+
+#: role -> functions it may call. All others call none of ours. ``dasmon`` has no other right (decision 6).
+FUNCTIONS: Mapping[str, Sequence[str]] = {
+    "manager": ("announce(text, text, text, bigint)",),
+    "listener": ("announce(text, text, text, bigint)", "nf_tell_instruments(bigint[])"),
+    "monitor": ("nf_remove_probe_run(text, bigint)",),
+    "dasmon": (
+        "pvupdate(varchar, varchar, float8, bigint, bigint)",
+        "pvupdate(varchar, float8, bigint, bigint)",
+        "pvstringupdate(varchar, varchar, varchar, bigint, bigint)",
+        "setinstrumentpvs(varchar, text[])",
+        "nf_store_pvs(text, text, text[], float8[], text[], bigint[], float8[], text[], bigint[])",
+    ),
 }
 
 
@@ -74,7 +93,7 @@ def _ensure_database(
         connection.execute(statement.format(name, owned_by))
     connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(name))
     if owner == "nf_owner":
-        for role in ("manager", "listener", "monitor", "catalog"):
+        for role in ("manager", "listener", "monitor", "catalog", "dasmon"):
             connection.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(name, sql.Identifier(f"nf_{role}")))
 
 
@@ -89,6 +108,14 @@ def grant(owner_conninfo: str) -> None:
                 statement = sql.SQL("GRANT {} ON {} TO {}")
                 connection.execute(statement.format(sql.SQL(rights), sql.Identifier(table), name))
             connection.execute(sql.SQL("GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {}").format(name))
+        for role, functions in FUNCTIONS.items():
+            name = sql.Identifier(f"nf_{role}")
+            connection.execute(sql.SQL("REVOKE ALL ON ALL FUNCTIONS IN SCHEMA public FROM {}").format(name))
+            connection.execute(sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(name))
+            for function in functions:
+                statement = sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}")
+                # The text is the one above, types and all.
+                connection.execute(statement.format(sql.SQL(function), name))
         monitor = sql.Identifier("nf_monitor")
         connection.execute(sql.SQL("GRANT SELECT ON ALL TABLES IN SCHEMA public TO {}").format(monitor))
         catalog = sql.Identifier("nf_catalog")

@@ -8,7 +8,7 @@ import sys
 
 from tests.support.pages import Monitor
 
-BUDGET = 8
+BUDGET = 12
 
 _COUNT = """
 import json, sys, django

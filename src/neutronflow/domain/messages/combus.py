@@ -10,10 +10,12 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from neutronflow.domain.facility import Facilities
+from neutronflow.domain.messages.run import BadMessage
 from neutronflow.foundation.broker.message import Outgoing, topic
 
 
@@ -39,10 +41,24 @@ class MessageType(enum.IntEnum):
     DASMON_STREAM_METRICS = 0xA0C00008
 
 
+#: Topics of processes that tell that they are there, of values, of alarms, and of runs, below facility and instrument.
+STATUSES: Final = ("STATUS.DASMON", "STATUS.SMS", "STATUS.PVSD", "STATUS.STC", "STATUS.POSTPROCESS")
+VALUES: Final = "APP.DASMON"
+SIGNALS: Final = "SIGNAL.DASMON"
+RUNS: Final = "APP.SMS"
+
 #: Key beyond today's, in messages about a simulated beamline: ``"true"``.
 SIMULATED: Final = "simulated"
 
 Fields: TypeAlias = "Mapping[str, str | Mapping[str, str]]"
+
+#: Before a reason in APP.SMS, beyond today's: data is missing between two times.
+GAP: Final = "SMS gap:"
+
+
+def is_simulated(values: Mapping[str, Any]) -> bool:
+    """Whether a message says that it is about a simulated beamline."""
+    return str(values.get(SIMULATED, "")).lower() == "true"
 
 
 def body(message_type: MessageType, source: str, fields: Fields) -> bytes:
@@ -64,6 +80,14 @@ class Sender:
         name = f"{self.facility}.{self.instrument}.{category}.{self.process}"
         content = body(message_type, f"{self.process}_{os.getpid()}", fields)
         return Outgoing(destination=topic(name), body=content, persistent=False)
+
+    @classmethod
+    def of_topic(cls, name: str, facilities: Facilities) -> Sender:
+        """Who sends to a topic, names checked. Raises :class:`BadMessage` or what ``facilities`` raise."""
+        parts = name.split(".")
+        if len(parts) != 4:
+            raise BadMessage(detail=f"'{name[:80]}' is no topic of a beamline")
+        return cls(*facilities.instrument(parts[0], parts[1]), process=parts[3])
 
     def heartbeat(self) -> Outgoing:
         """The process is alive and well."""

@@ -12,6 +12,7 @@ from datetime import datetime
 from types import MappingProxyType
 
 from neutronflow.domain.messages import destinations as to
+from neutronflow.domain.messages.combus import is_simulated
 from neutronflow.domain.messages.run import RunMessage
 from neutronflow.domain.workflow.pipelines import DEFAULT_PIPELINE, StepDefinition
 from neutronflow.domain.workflow.states import RunState, StepName, StepState
@@ -69,6 +70,8 @@ class RunRecord:
     state: RunState = RunState.ACQUIRING
     data_file: str = ""
     experiment: str = ""
+    #: Whether a message of this run says so; what is stored already stays.
+    simulated: bool = False
     steps: Mapping[StepName, StepRecord] = field(default_factory=lambda: MappingProxyType({}))
 
 
@@ -132,7 +135,8 @@ def _begin_attempt(run: RunRecord, name: StepName, message: RunMessage, at: date
 def _renewed(run: RunRecord, message: RunMessage, cycle: int) -> RunRecord:
     """The run with what the message says of it; what the message leaves out stays."""
     data_file, experiment = message.data_file or run.data_file, message.ipts or run.experiment
-    return replace(run, cycle=cycle, data_file=data_file, experiment=experiment)
+    simulated = run.simulated or is_simulated(message.extra)
+    return replace(run, cycle=cycle, data_file=data_file, experiment=experiment, simulated=simulated)
 
 
 def _begin(run: RunRecord, wanted: Iterable[StepDefinition], message: RunMessage, at: datetime, story: str) -> Outcome:

@@ -35,10 +35,12 @@ class StepState(enum.StrEnum):
 
 
 class RunState(enum.StrEnum):
-    """Where a run stands, derived from the current attempts of its steps."""
+    """Where a run stands: as the beamline says before its first cycle, then by the current attempts of its steps."""
 
     #: Events are being taken.
     ACQUIRING = "acquiring"
+    #: No more events come; the run's file is being finished.
+    TRANSLATING = "translating"
     #: Steps are under way.
     PROCESSING = "processing"
     #: Every step has ended well, or was not to be done.

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import Final
 
 from neutronflow.domain.adara.wire import EPICS_EPOCH_UNIX
 from neutronflow.domain.beamline import BeamlineSettings
-from neutronflow.domain.messages.combus import SIMULATED, MessageType, Sender
+from neutronflow.domain.messages.combus import GAP, SIMULATED, MessageType, Sender
 from neutronflow.foundation.broker.session import Session
 from neutronflow.instrument.stream.spool import Container
-
-#: A reason that begins so is ours: data is missing between two times.
-GAP: Final = "SMS gap: "
 
 
 class Announcer:
@@ -45,7 +41,7 @@ class Announcer:
         sentence = (
             f"no data from {_clock(since_unix)} to {_clock(until_unix)} UTC ({until_unix - since_unix:.1f} s): {why}"
         )
-        await self.run(container, GAP + sentence)
+        await self.run(container, f"{GAP} {sentence}")
         return sentence
 
     async def alive(self) -> None:

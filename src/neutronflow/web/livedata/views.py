@@ -48,7 +48,7 @@ def upload(request: HttpRequest, instrument: str, run: str) -> HttpResponse:
     return _take(instrument, run_number, file, request.POST)
 
 
-def _take(instrument: str, run_number: int, file: UploadedFile, form: QueryDict) -> HttpResponse:
+def _take(instrument: str, run_number: int, file: UploadedFile[bytes], form: QueryDict) -> HttpResponse:
     content = file.read()
     if len(content) > LIVEDATA.max_upload_mb * 2**20:
         return _sentence(413, f"The plot is longer than {LIVEDATA.max_upload_mb} MB.")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib.auth.middleware import LoginRequiredMiddleware
-from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.utils.deprecation import MiddlewareMixin
 
 from neutronflow.foundation.telemetry import get_logger
+from neutronflow.web.monitor.service_user import ServiceUser
 from neutronflow.web.monitor.settings import SETTINGS
 from neutronflow.web.monitor.views.errors import AWAY, database_away
 from neutronflow.web.serving import bearer_token, same_secret
@@ -46,31 +46,15 @@ def _away(request: HttpRequest, error: Exception) -> HttpResponse:
     return database_away(request)
 
 
-class ServiceUser(AnonymousUser):
-    """A program of the stack that holds the service token; it may read."""
-
-    username = "service"  # type: ignore[assignment]
-
-    @property
-    def is_authenticated(self) -> bool:  # type: ignore[override]
-        """It has shown the token."""
-        return True
-
-    @property
-    def is_anonymous(self) -> bool:  # type: ignore[override]
-        """It has a name."""
-        return False
-
-
 class ServiceToken(MiddlewareMixin):
-    """Programs read with ``Authorization: Bearer <service token>``."""
+    """Programs read with ``Authorization: Bearer <service token>``; the probe removes its runs with it, too."""
 
     def process_request(self, request: HttpRequest) -> HttpResponse | None:
         """A right token logs in for this one request, a wrong one is refused."""
         token = bearer_token(request.headers.get("Authorization", ""))
         if not token:
             return None
-        if request.method not in ("GET", "HEAD") or not same_secret(token, SETTINGS.secret("service-token")):
+        if request.method not in ("GET", "HEAD", "DELETE") or not same_secret(token, SETTINGS.secret("service-token")):
             return JsonResponse({"error": "The token is not accepted."}, status=401)
         request.user = ServiceUser()
         return None

@@ -11,18 +11,21 @@ from typing import Any
 from django.db.models import Count, F, Func, IntegerField, Max, OuterRef, Q, QuerySet, Subquery
 from django.utils import timezone
 
+from neutronflow.domain.facility import PROBE
+from neutronflow.domain.messages import combus
+from neutronflow.domain.messages.destinations import POSTPROCESS_DATA_READY
+from neutronflow.domain.workflow import acquisition
 from neutronflow.domain.workflow.states import RunState, StepName, StepState
-from neutronflow.store.models import Change, Event, Instrument, JobReport, Run, ServiceStatus, Step
+from neutronflow.store.models import Change, Event, Instrument, JobReport, Run, ServiceStatus, StatusValue, Step
 from neutronflow.web.monitor.filters import Cursor, RunSearch
+from neutronflow.web.monitor.live import State, number_text, states
 from neutronflow.web.monitor.words import (
-    FRESH,
     IDLE,
-    LATE,
-    SILENT,
     STEP_ORDER,
     STEP_SENTENCES,
     STEPS,
     Badge,
+    freshness,
     hint,
     run_badge,
     step_badge,
@@ -30,8 +33,8 @@ from neutronflow.web.monitor.words import (
 )
 
 _STORY = 200
-_LATE_S = 45.0
-_SILENT_S = 180.0
+_BEAMLINE = 500
+_NOTICES = 10
 #: A last run that ended longer ago says nothing of what an instrument does now.
 _RECENT = timedelta(hours=1)
 _LARGEST = 2**63 - 1
@@ -51,10 +54,23 @@ class InstrumentRow:
     badge: Badge
     run: Run | None
     failed: int
+    #: What its services tell of now; None where they never did.
+    state: State | None = None
+    count_rate: StatusValue | None = None
+
+    @property
+    def run_badge(self) -> Badge | None:
+        """The badge of the newest run, where the state does not tell of it."""
+        return run_badge(self.run.state) if self.run is not None and self.state is not None else None
+
+    @property
+    def rate_text(self) -> str:
+        """The count rate as people read it."""
+        return number_text(self.count_rate.value) if self.count_rate is not None else ""
 
 
 def instruments() -> list[InstrumentRow]:
-    """All instruments, by facility and name. Two queries."""
+    """All instruments but that of the probe, by facility and name. Four queries."""
     newest = Run.objects.filter(instrument=OuterRef("pk")).order_by("-created_at", "-id")
     recent = Run.objects.filter(
         instrument=OuterRef("pk"), created_at__gt=timezone.now() - timedelta(hours=24), state=RunState.FAILED
@@ -62,12 +78,19 @@ def instruments() -> list[InstrumentRow]:
     counted = recent.order_by().values("instrument").annotate(n=Count("id")).values("n")
     found = Instrument.objects.annotate(
         newest_id=Subquery(newest.values("pk")[:1]), failed=Subquery(counted, output_field=IntegerField())
-    ).order_by("facility", "name")
-    rows = list(found)
+    )
+    rows = list(found.exclude(name=PROBE).order_by("facility", "name"))
+    now, rates = states(rows)
     runs = Run.objects.select_related("experiment").in_bulk([row.newest_id for row in rows if row.newest_id])
     return [
         InstrumentRow(
-            row.facility, row.name, _instrument_badge(runs.get(row.newest_id)), runs.get(row.newest_id), row.failed or 0
+            row.facility,
+            row.name,
+            now[row.pk].badge if row.pk in now else _instrument_badge(runs.get(row.newest_id)),
+            runs.get(row.newest_id),
+            row.failed or 0,
+            now.get(row.pk),
+            rates.get(row.pk),
         )
         for row in rows
     ]
@@ -76,15 +99,15 @@ def instruments() -> list[InstrumentRow]:
 def _instrument_badge(run: Run | None) -> Badge:
     if run is None:
         return IDLE
-    busy = run.state in (RunState.ACQUIRING, RunState.PROCESSING)
+    busy = run.state in (RunState.ACQUIRING, RunState.TRANSLATING, RunState.PROCESSING)
     if busy or run.state == RunState.FAILED or timezone.now() - run.state_since < _RECENT:
         return run_badge(run.state)
     return IDLE
 
 
 def instrument(facility: str, name: str) -> Instrument | None:
-    """An instrument by its names in any case."""
-    return Instrument.objects.filter(facility=facility.upper(), name=name.upper()).first()
+    """An instrument by its names in any case; None for that of the probe, which is in no list."""
+    return Instrument.objects.filter(facility=facility.upper(), name=name.upper()).exclude(name=PROBE).first()
 
 
 @dataclass(slots=True)
@@ -202,6 +225,7 @@ class RunView:
     previous: int | None
     next: int | None
     more_events: bool
+    beamline: Beamline
 
     @property
     def has_logs(self) -> bool:
@@ -211,6 +235,8 @@ class RunView:
     @property
     def plot_note(self) -> str:
         """What to know of a plot that is shown: it may be of an earlier attempt than the one that the steps tell of."""
+        if self.run.state in (RunState.ACQUIRING, RunState.TRANSLATING):
+            return "The run's file is not there yet; a plot shown here is the live one."
         reduction = next((step.record for step in self.steps if step.record.name == StepName.REDUCE), None)
         if reduction is None or reduction.attempt == 1 or reduction.state == StepState.COMPLETE:
             return ""
@@ -272,7 +298,68 @@ def run_view(run: Run, *, with_events: bool = True) -> RunView:
         previous=extra.previous,
         next=extra.next,
         more_events=len(events) > _STORY,
+        beamline=_beamline(run) if with_events else Beamline(),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What people have to know of a run."""
+
+    text: str
+    tone: str
+
+
+@dataclass(slots=True)
+class Beamline:
+    """What the beamline has told of a run: when it began and stopped, when its file came, what went wrong."""
+
+    began: datetime | None = None
+    stopped: datetime | None = None
+    arrived: datetime | None = None
+    notices: list[Notice] = field(default_factory=list)
+
+    @property
+    def recorded_s(self) -> float | None:
+        """How long events were taken, or are being taken."""
+        return _between(self.began, self.stopped or self.arrived)
+
+    @property
+    def translated_s(self) -> float | None:
+        """How long it took from the end of the run to its file, or takes."""
+        return _between(self.stopped, self.arrived)
+
+
+def _beamline(run: Run) -> Beamline:
+    """One query: few messages of a run are the beamline's."""
+    told = Event.objects.filter(run=run).filter(
+        Q(destination__endswith=f".{combus.RUNS}") | Q(destination=POSTPROCESS_DATA_READY)
+    )
+    found = Beamline()
+    gaps: list[Notice] = []
+    trouble: Notice | None = None
+    for event in told.order_by("id")[:_BEAMLINE]:
+        reason = event.information
+        if event.destination == POSTPROCESS_DATA_READY:
+            found.arrived = found.arrived or event.received_at
+        elif reason.startswith(acquisition.STARTED):
+            found.began = found.began or event.received_at
+        elif reason.startswith(acquisition.STOPPED) and found.arrived is None:
+            found.stopped = event.received_at
+        elif reason.startswith(combus.GAP):
+            gaps.append(Notice(f"Data is missing in this run: {reason.removeprefix(combus.GAP).strip()}", "warn"))
+        elif reason.startswith(acquisition.NEEDS_HANDS):
+            trouble = Notice(f"The run's file could not be made. {reason}", "bad")
+        elif reason.startswith(acquisition.TROUBLE):
+            trouble = Notice(f"The run's file is not made yet; it is tried again. {reason}", "warn")
+        elif reason.startswith(acquisition.TRANSLATED):
+            trouble = None
+    found.notices = gaps[:_NOTICES]
+    if len(gaps) > _NOTICES:
+        found.notices.append(Notice(f"Data is missing {len(gaps) - _NOTICES} times more; see the story.", "warn"))
+    if trouble is not None and run.cycle == 0:
+        found.notices.append(trouble)
+    return found
 
 
 def _reports(run: Run) -> QuerySet[JobReport]:
@@ -317,20 +404,21 @@ class ServiceRow:
     status: ServiceStatus
     badge: Badge
 
+    @property
+    def name(self) -> str:
+        """What people call it: by itself, or as a process of an instrument."""
+        return f"{self.status.role} of {self.status.instrument}" if self.status.instrument else self.status.name
+
 
 def services() -> list[ServiceRow]:
     """All services that send heartbeats. One query."""
     now = timezone.now()
     return [
-        ServiceRow(status, _freshness((now - status.last_seen).total_seconds()))
-        for status in ServiceStatus.objects.order_by("role", "name")[:500]
+        ServiceRow(status, freshness(now - status.last_seen))
+        for status in ServiceStatus.objects.exclude(instrument=PROBE).order_by(
+            "facility", "instrument", "role", "name"
+        )[:500]
     ]
-
-
-def _freshness(seconds: float) -> Badge:
-    if seconds < _LATE_S:
-        return FRESH
-    return LATE if seconds < _SILENT_S else SILENT
 
 
 def _between(start: datetime | None, end: datetime | None) -> float | None:

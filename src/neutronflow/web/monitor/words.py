@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from neutronflow.domain.workflow.states import RunState, StepName, StepState
 
@@ -22,6 +23,7 @@ UNKNOWN = Badge("unknown", "minus", "idle")
 
 RUN_BADGES: Mapping[str, Badge] = {
     RunState.ACQUIRING: Badge("acquiring", "beam", "run"),
+    RunState.TRANSLATING: Badge("translating", "turn", "run"),
     RunState.PROCESSING: Badge("processing", "turn", "run"),
     RunState.COMPLETE: Badge("complete", "check", "good"),
     RunState.FAILED: Badge("failed", "cross", "bad"),
@@ -37,9 +39,36 @@ STEP_BADGES: Mapping[str, Badge] = {
     StepState.SKIPPED: Badge("skipped", "skip", "idle"),
 }
 IDLE = Badge("idle", "minus", "idle")
+RECORDING = Badge("recording", "beam", "run")
+PAUSED = Badge("paused", "pause", "wait")
+NO_CONTACT = Badge("no contact", "cut", "warn")
+NO_STREAM = Badge("no stream", "cut", "bad")
+SIMULATED = Badge("simulated", "flask", "warn")
 FRESH = Badge("alive", "check", "good")
 LATE = Badge("late", "clock", "warn")
 SILENT = Badge("silent", "cross", "bad")
+
+_LATE_S = 45.0
+_SILENT_S = 180.0
+
+#: Levels of signals.
+SIGNAL_BADGES: Sequence[Badge] = (
+    Badge("trace", "minus", "idle"),
+    Badge("debug", "minus", "idle"),
+    Badge("information", "minus", "idle"),
+    Badge("warning", "alarm", "warn"),
+    Badge("error", "alarm", "bad"),
+    Badge("fatal", "cross", "bad"),
+)
+#: EPICS alarm states, in the order of their numbers.
+ALARMS: Sequence[str] = (
+    "in order", "read", "write", "very high", "high", "very low", "low", "state", "change of state", "communication",
+    "timeout", "hardware limit", "calculation", "scan", "link", "soft", "bad subroutine", "undefined", "disabled",
+    "simulation", "read access", "write access",
+)  # fmt: skip
+_ODD_ALARMS: Mapping[int, str] = {0xFFFF: "not reported", 0xFFFE: "disconnected"}
+#: Where no severity is told: these states are warnings only.
+_MILD = frozenset([4, 6, 8, 15, 18, 19])
 
 #: Step -> (name on pages, what it does while it runs, what one calls it where there is little room).
 STEPS: Mapping[str, tuple[str, str, str]] = {
@@ -78,6 +107,29 @@ _HINTS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"KeyError|ValueError|TypeError|IndexError|AttributeError", "The script stumbled over the data; see its log."),
     )
 )
+
+
+def freshness(age: timedelta) -> Badge:
+    """How fresh a service's last heartbeat is."""
+    if age.total_seconds() < _LATE_S:
+        return FRESH
+    return LATE if age.total_seconds() < _SILENT_S else SILENT
+
+
+def signal_badge(level: int) -> Badge:
+    """The badge of a signal's level."""
+    return SIGNAL_BADGES[level] if 0 <= level < len(SIGNAL_BADGES) else UNKNOWN
+
+
+def alarm_badge(status: int, severity: int | None) -> Badge:
+    """The badge of a process variable's EPICS alarm; severity 0 none, 1 minor, 2 major, 3 invalid."""
+    text = ALARMS[status] if 0 <= status < len(ALARMS) else _ODD_ALARMS.get(status, f"status {status}")
+    if status == 0 and not severity:
+        return Badge(text, "check", "good")
+    if status == 0xFFFF:
+        return Badge(text, "minus", "idle")
+    mild = severity == 1 or (severity not in (2, 3) and status in _MILD)
+    return Badge(text, "alarm" if mild else "cross", "warn" if mild else "bad")
 
 
 def run_badge(state: str) -> Badge:

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from neutronflow.domain.messages.combus import Sender
 from neutronflow.domain.messages.run import BadMessage, decode_object
 from neutronflow.store.connection import Connection
 from neutronflow.store.named import query
@@ -26,6 +27,19 @@ class Heartbeat:
     pid: str = ""
     role: str = ""
     status: str = ""
+    #: Of which instrument it is; empty for the services of all.
+    facility: str = ""
+    instrument: str = ""
+
+
+def read_status(body: bytes, sender: Sender) -> Heartbeat:
+    """Read the status of an instrument's process, which is the same after a restart. Raises :class:`BadMessage`."""
+    said = decode_object(body, MAX_BYTES)
+    # SMS_18617 is a process, DASMON_0 only the first of its kind.
+    number = _text(said, "src_id", "name").rpartition("_")[2]
+    pid = number if number.isascii() and number.isdigit() and 1 < len(number) < 11 else ""
+    name = f"{sender.facility}/{sender.instrument} {sender.process}"
+    return Heartbeat(name, pid, sender.process, _text(said, "status", "status"), sender.facility, sender.instrument)
 
 
 def read_heartbeat(body: bytes) -> Heartbeat:
@@ -48,7 +62,10 @@ def _text(values: dict[str, Any], key: str, column: str) -> str:
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise BadMessage(detail=f"'{key}' is not text")
-    text = str(value).strip()
+    try:
+        text = str(value).strip()
+    except ValueError as error:  # a number of thousands of digits
+        raise BadMessage(detail=f"'{key}' is too large a number") from error
     if "\0" in text or len(text) > _LONGEST[column]:
         raise BadMessage(detail=f"'{key}' is longer than {_LONGEST[column]} characters or holds a NUL")
     return storable(text)
@@ -95,6 +112,8 @@ async def store_heartbeats(connection: Connection, heartbeats: Collection[Heartb
         "pids": [one.pid for one in heartbeats],
         "roles": [one.role for one in heartbeats],
         "statuses": [one.status for one in heartbeats],
+        "facilities": [one.facility for one in heartbeats],
+        "instruments": [one.instrument for one in heartbeats],
     }
     await connection.execute(query("upsert_service_status"), values)
     if tell:

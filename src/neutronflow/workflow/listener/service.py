@@ -12,19 +12,21 @@ from typing import TypeAlias
 
 import msgspec
 
-from neutronflow.domain.facility import known_facilities
-from neutronflow.domain.messages import destinations
-from neutronflow.domain.messages.run import BadMessage
+from neutronflow.domain.facility import PROBE, known_facilities
+from neutronflow.domain.messages import combus, destinations
 from neutronflow.foundation.broker.message import Message, Outgoing, queue, topic
 from neutronflow.foundation.broker.session import Session, Subscription
 from neutronflow.foundation.config import Settings
+from neutronflow.foundation.errors import NeutronflowError
 from neutronflow.foundation.service import begin, run_until_stopped
 from neutronflow.foundation.telemetry import get_logger, notify_ready
 from neutronflow.store.connection import Connection, Database
 from neutronflow.store.deadletters import DeadLetter
 from neutronflow.store.dsn import dsn
 from neutronflow.store.schema import check_schema
-from neutronflow.workflow.listener.heartbeats import Heartbeat, Presence, read_heartbeat, store_heartbeats
+from neutronflow.workflow.listener.beamline import BeamlineListener, topics
+from neutronflow.workflow.listener.complaints import Complaints
+from neutronflow.workflow.listener.heartbeats import Heartbeat, Presence, read_heartbeat, read_status, store_heartbeats
 from neutronflow.workflow.listener.reports import Report, store, understand
 from neutronflow.workflow.listener.settings import ListenerSettings
 
@@ -34,8 +36,8 @@ _OWN_HEARTBEAT_S = 15.0
 #: Heartbeats that come close together are stored together.
 _GATHER_S = 0.1
 _TRY_AGAIN_S = 0.3
-#: Of messages that are dropped, one is logged in this time, with the number of those that were not.
-_COMPLAIN_EVERY_S = 10.0
+#: Heartbeats of the services that belong to no instrument.
+_OF_ALL = frozenset([destinations.TOPIC_WORKFLOW_STATUS, destinations.TOPIC_AGENT_STATUS, destinations.TOPIC_ACK])
 
 Entry: TypeAlias = tuple[Message, Report | DeadLetter]
 
@@ -57,7 +59,7 @@ async def _serve(settings: Settings) -> None:
 
 
 class Listener:
-    """Stores heartbeats and job reports, and asks now and then who is there.
+    """Stores heartbeats, job reports and what beamlines tell, and asks now and then who is there.
 
     Topics are read whether or not the database answers (only the newest heartbeat of a process counts); job reports are
     acknowledged once they are committed.
@@ -72,15 +74,16 @@ class Listener:
         self._report_database = Database(conninfo)
         self._presence = Presence(self._settings.announce_every_s)
         self._heard = asyncio.Event()
-        self._dropped = 0
-        self._complained = -_COMPLAIN_EVERY_S
+        self._complaints = Complaints()
+        self._beamlines = BeamlineListener(self._settings, session, self._facilities, conninfo, self._complaints)
 
     async def work(self) -> None:
         """Listen until cancelled."""
         await self._database.transaction(check_schema)
         await self._session.connected()
-        statuses = [destinations.TOPIC_WORKFLOW_STATUS, destinations.TOPIC_AGENT_STATUS, destinations.TOPIC_ACK]
-        heartbeats = await self._session.subscribe([topic(name) for name in statuses])
+        of_beamlines = topics(self._facilities, combus.STATUSES)
+        heartbeats = await self._session.subscribe([*(topic(name) for name in sorted(_OF_ALL)), *of_beamlines])
+        await self._beamlines.subscribe()
         reports = await self._session.subscribe([queue(destinations.JOB_REPORT)], prefetch=4 * self._settings.batch)
         notify_ready("listening")
         log.info("listener_ready")
@@ -88,6 +91,7 @@ class Listener:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._hear(heartbeats))
                 tasks.create_task(self._store_heartbeats())
+                tasks.create_task(self._beamlines.work())
                 tasks.create_task(self._take_reports(reports))
                 tasks.create_task(self._ping())
                 tasks.create_task(self._beat())
@@ -99,33 +103,25 @@ class Listener:
         while True:
             for message in await heartbeats.get_batch(500):
                 try:
-                    heartbeat = read_heartbeat(message.body)
-                except BadMessage as error:
-                    self._complain(message, str(error))
+                    heartbeat = self._read(message)
+                except NeutronflowError as error:
+                    self._complaints.about(message, str(error))
                     continue
-                if not self._note(heartbeat):
-                    self._complain(message, "too many processes tell of themselves")
+                if heartbeat is not None and not self._note(heartbeat):
+                    self._complaints.about(message, "too many processes tell of themselves")
             # A flood of them must not keep the others from their turn.
             await asyncio.sleep(0)
+
+    def _read(self, message: Message) -> Heartbeat | None:
+        """The heartbeat; None of one that nobody is to see. Raises ``NeutronflowError``."""
+        if message.destination.name in _OF_ALL:
+            return read_heartbeat(message.body)
+        sender = combus.Sender.of_topic(message.destination.name, self._facilities)
+        return read_status(message.body, sender) if sender.instrument != PROBE else None
 
     def _note(self, heartbeat: Heartbeat) -> bool:
         self._heard.set()
         return self._presence.note(heartbeat)
-
-    def _complain(self, message: Message, reason: str) -> None:
-        """Topic messages are not kept: others got them, too. They are counted, and logged now and then."""
-        self._dropped += 1
-        now = time.monotonic()
-        if now - self._complained >= _COMPLAIN_EVERY_S:
-            self._complained = now
-            beginning = message.body[:200].decode(errors="replace")
-            log.warning(
-                "message_dropped",
-                destination=message.destination.name,
-                reason=reason,
-                body=beginning,
-                dropped=self._dropped,
-            )
 
     async def _store_heartbeats(self) -> None:
         while True:

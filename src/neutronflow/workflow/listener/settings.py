@@ -16,3 +16,7 @@ class ListenerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     unknown_run_s: float = 10.0
     #: Open pages are told of a service's unchanged heartbeats this often, at most.
     announce_every_s: float = 5.0
+    #: How long earlier values of process variables and count rates are kept.
+    history_hours: float = 12.0
+    #: How often older ones are forgotten.
+    purge_every_s: float = 600.0

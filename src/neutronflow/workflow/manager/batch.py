@@ -228,7 +228,7 @@ async def _add_steps(connection: Connection, runs: Mapping[RunKey, _Known]) -> N
     for row_id, known in by_row.items():
         record = known.record
         known.record = RunRecord(
-            record.cycle, record.state, record.data_file, record.experiment, MappingProxyType(steps[row_id])
+            record.cycle, record.state, record.data_file, record.experiment, steps=MappingProxyType(steps[row_id])
         )
 
 
@@ -249,6 +249,7 @@ async def _write_runs(connection: Connection, touched: Mapping[RunKey, _Known]) 
         "files": [record.data_file for _, _, record in records],
         "facilities": [run.facility for run, _, _ in records],
         "experiments": [record.experiment for _, _, record in records],
+        "simulated": [record.simulated for _, _, record in records],
     }
     await connection.execute(query("write_runs"), values)
     steps = [(known.row_id, step) for known in touched.values() for step in known.changed.values()]

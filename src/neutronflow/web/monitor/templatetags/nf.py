@@ -8,10 +8,10 @@ from datetime import datetime
 from django import template
 from django.utils import timezone
 from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.safestring import SafeString, mark_safe
 
 from neutronflow.web.monitor.assets import asset_url
-from neutronflow.web.monitor.words import Badge
+from neutronflow.web.monitor.words import SIMULATED, Badge
 
 register = template.Library()
 
@@ -53,6 +53,37 @@ def when(moment: datetime | None, words: str = "") -> SafeString:
         clock(moment),
         age_text((timezone.now() - moment).total_seconds()),
     )
+
+
+@register.simple_tag
+def fresh(moment: datetime, stale_s: float, lost_at: datetime | None = None) -> SafeString:
+    """A value's age, which becomes ``stale since`` after so many seconds, or is it where contact was lost.
+
+    The page's script keeps it right.
+    """
+    since = lost_at or moment
+    if lost_at is not None or (timezone.now() - moment).total_seconds() > stale_s:
+        text, kind = f"stale since {short_clock(since)}", mark_safe(' class="stale"')
+    else:
+        text, kind = age_text((timezone.now() - moment).total_seconds()), mark_safe("")
+    counts_on = "" if lost_at is not None else mark_safe(" data-age")
+    threshold = format_html(' data-stale="{}"', f"{stale_s:g}") if math.isfinite(stale_s) and lost_at is None else ""
+    return format_html(
+        '<time datetime="{}" title="{}" data-clock="{}"{}{}{}>{}</time>',
+        moment.isoformat(timespec="milliseconds"), clock(moment), short_clock(since), counts_on, threshold, kind, text,
+    )  # fmt: skip
+
+
+def short_clock(moment: datetime) -> str:
+    """A time of today without its date."""
+    local = timezone.localtime(moment)
+    return f"{local:%H:%M:%S}" if local.date() == timezone.localtime().date() else f"{local:%Y-%m-%d %H:%M:%S}"
+
+
+@register.simple_tag
+def simulated() -> SafeString:
+    """The mark of what a simulated beamline has made."""
+    return badge(SIMULATED)
 
 
 @register.filter

@@ -9,15 +9,19 @@ from typing import Any
 from urllib.parse import quote
 
 from asgiref.sync import sync_to_async
-from django.db import connections
+from django.db import connection, connections
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.http import content_disposition_header
-from django.views.decorators.http import require_safe
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_http_methods, require_safe
 
+from neutronflow.domain.facility import PROBE
 from neutronflow.foundation.telemetry import get_logger
 from neutronflow.web.monitor import reading
 from neutronflow.web.monitor.filters import Cursor, RunSearch, chosen_states, cursor_text
+from neutronflow.web.monitor.live import as_json, live_view
+from neutronflow.web.monitor.service_user import ServiceUser
 from neutronflow.web.monitor.settings import FACILITIES, LIVEDATA_URL
 
 log = get_logger(__name__)
@@ -26,9 +30,12 @@ _MAX_LIMIT = 500
 _CHUNK = 1 << 20
 
 
-@require_safe
-def run(_request: HttpRequest, facility: str, name: str, number: int) -> HttpResponse:
-    """One run with the current attempts of its steps, and its files."""
+@csrf_exempt
+@require_http_methods(["GET", "HEAD", "DELETE"])
+def run(request: HttpRequest, facility: str, name: str, number: int) -> HttpResponse:
+    """One run with the current attempts of its steps, and its files. The probe may remove its own."""
+    if request.method == "DELETE":
+        return _remove(request, facility, name, number)
     found = reading.find_run(facility, name, number)
     if found is None:
         return _none("There is no such run.")
@@ -53,11 +60,33 @@ def run(_request: HttpRequest, facility: str, name: str, number: int) -> HttpRes
     return JsonResponse(values)
 
 
+def _remove(request: HttpRequest, facility: str, name: str, number: int) -> HttpResponse:
+    """204 where a run of the probe is gone now. A browser's session is not enough, so nothing can be forged."""
+    if name.upper() != PROBE or not isinstance(request.user, ServiceUser):
+        return JsonResponse({"error": "Only the probe's own runs can be removed, and only by programs."}, status=403)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT nf_remove_probe_run(%s, %s)", [facility, number])
+        removed = cursor.fetchone()
+    if removed != (True,):
+        return _none("There is no such run.")
+    log.info("probe_run_removed", facility=facility, run=number)
+    return HttpResponse(status=204)
+
+
+@require_safe
+def instrument(_request: HttpRequest, facility: str, name: str) -> HttpResponse:
+    """What an instrument does now, with the times of all values."""
+    found = reading.instrument(facility, name)
+    if found is None:
+        return _none("There is no such instrument.")
+    return JsonResponse(as_json(live_view(found)))
+
+
 @require_safe
 def runs(request: HttpRequest, facility: str, name: str) -> HttpResponse:
     """Runs of an instrument, newest first: ``limit``, ``q``, ``state`` as on its page, ``older`` for the next page."""
-    instrument = reading.instrument(facility, name)
-    if instrument is None:
+    of = reading.instrument(facility, name)
+    if of is None:
         return _none("There is no such instrument.")
     text = request.GET.get("limit", "50")
     limit = int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 0
@@ -66,10 +95,10 @@ def runs(request: HttpRequest, facility: str, name: str) -> HttpResponse:
     if not 1 <= limit <= _MAX_LIMIT or search.problem or (request.GET.get("older") and cursor is None):
         problem = search.problem or f"'limit' is a number from 1 to {_MAX_LIMIT}, 'older' what an answer has given."
         return JsonResponse({"error": problem}, status=400)
-    page = reading.runs(instrument, search, chosen_states(request.GET.getlist("state")), cursor, limit)
+    page = reading.runs(of, search, chosen_states(request.GET.getlist("state")), cursor, limit)
     last = page.rows[-1].run if page.rows and page.has_older else None
     values = {
-        "runs": [{**_brief(row.run, instrument), "steps": [_step(step) for step in row.steps]} for row in page.rows],
+        "runs": [{**_brief(row.run, of), "steps": [_step(step) for step in row.steps]} for row in page.rows],
         "older": cursor_text(last.created_at, last.pk) if last else None,
     }
     return JsonResponse(values)
@@ -128,6 +157,7 @@ def _brief(run: Any, instrument: Any = None) -> dict[str, Any]:
         "experiment": run.experiment.name if run.experiment else None,
         "state": run.state,
         "state_since": run.state_since,
+        "simulated": run.simulated,
         "created_at": run.created_at,
         "cycle": run.cycle,
         "page_url": f"/instruments/{instrument}/runs/{run.run_number}/",

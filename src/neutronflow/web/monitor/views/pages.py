@@ -8,10 +8,12 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_safe
 
+from neutronflow.domain.facility import PROBE
 from neutronflow.domain.workflow.states import RunState
 from neutronflow.store.models import JobReport
 from neutronflow.web.monitor import reading
 from neutronflow.web.monitor.filters import Cursor, RunSearch, chosen_states, cursor_text
+from neutronflow.web.monitor.live import live_view
 from neutronflow.web.monitor.logtext import lines_of, plain_text
 from neutronflow.web.monitor.settings import MONITOR
 from neutronflow.web.monitor.timeline import timeline
@@ -48,6 +50,7 @@ def runs(request: HttpRequest, facility: str, name: str) -> HttpResponse:
     values = {
         "change": change,
         "instrument": instrument,
+        "live": live_view(instrument),
         "page": page,
         "search": search,
         "states": states,
@@ -57,6 +60,15 @@ def runs(request: HttpRequest, facility: str, name: str) -> HttpResponse:
         "at": "instruments",
     }
     return render(request, "monitor/runs.html", values)
+
+
+@require_safe
+def now(request: HttpRequest, facility: str, name: str) -> HttpResponse:
+    """What an instrument does now, as a part of its page."""
+    instrument = reading.instrument(facility, name)
+    if instrument is None:
+        raise Http404
+    return render(request, "monitor/_now.html", {"live": live_view(instrument)})
 
 
 def _address(search: RunSearch, states: tuple[str, ...], **edge: reading.RunRow) -> str:
@@ -72,7 +84,7 @@ def _chips(search: RunSearch, states: tuple[str, ...]) -> list[dict[str, object]
     chips: list[dict[str, object]] = [
         {"text": "all", "badge": None, "on": not states, "url": _address(search, ())},
     ]
-    for state in (RunState.FAILED, RunState.PROCESSING, RunState.ACQUIRING, RunState.COMPLETE):
+    for state in (RunState.FAILED, RunState.PROCESSING, RunState.ACQUIRING, RunState.TRANSLATING, RunState.COMPLETE):
         on = state.value in states
         after = tuple(word for word in states if word != state) if on else (*states, state.value)
         chips.append({"text": state.value, "badge": RUN_BADGES[state], "on": on, "url": _address(search, after)})
@@ -92,6 +104,7 @@ def run(request: HttpRequest, facility: str, name: str, number: int) -> HttpResp
         "change": change,
         "view": view,
         "run": found,
+        "hidden": found.instrument.name == PROBE,
         "path": path,
         "at": "instruments",
         "bars": timeline(view.steps),

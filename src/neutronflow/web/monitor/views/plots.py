@@ -65,8 +65,8 @@ def _version(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "version": int(entry["version"]),
         "kind": str(entry["kind"]),
-        "live": entry.get("live") is True,
         "at": datetime.fromisoformat(entry["created_at"]),
+        "live": entry.get("live") is True,
     }
 
 

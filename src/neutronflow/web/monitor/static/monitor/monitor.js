@@ -14,7 +14,7 @@
     const id = element.id;
     if (document.hidden) { missed.add(id); return; }
     if (waiting.has(id)) return;
-    const wait = Math.max(30 + Math.random() * 90, (fetched.get(id) || 0) + GAP_MS - Date.now());
+    const wait = Math.max(30 + Math.random() * 90, (fetched.get(id) || 0) + (Number(element.dataset.gap) || GAP_MS) - Date.now());
     waiting.set(id, setTimeout(() => {
       waiting.delete(id);
       fetched.set(id, Date.now());
@@ -32,8 +32,8 @@
 
   function concerned(kind, data) {
     const instrument = data.facility + "/" + data.instrument;
-    if (kind === "run") return ["run:" + instrument + "/" + data.run, "instrument:" + instrument, "runs"];
-    if (kind === "instrument") return ["instrument:" + instrument, "runs"];
+    if (kind === "run") return ["run:" + instrument + "/" + data.run, "instrument:" + instrument, "now:" + instrument, "runs"];
+    if (kind === "instrument") return ["now:" + instrument, "now"];
     if (kind === "service") return ["services"];
     if (kind === "plot") return ["plot:" + data.instrument + "/" + data.run];
     return [];
@@ -121,7 +121,10 @@
       if (element.textContent !== text) element.textContent = text;
     }
     for (const element of all("time[data-age]")) {
-      const text = ageText((Date.now() - Date.parse(element.dateTime)) / 1000);
+      const seconds = (Date.now() - Date.parse(element.dateTime)) / 1000;
+      const stale = seconds > (Number(element.dataset.stale) || Infinity);
+      const text = stale ? "stale since " + element.dataset.clock : ageText(seconds);
+      if (element.dataset.stale) element.classList.toggle("stale", stale);
       if (element.textContent !== text) element.textContent = text;
     }
   }
