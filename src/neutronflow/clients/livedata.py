@@ -51,15 +51,15 @@ class LivePublisher:
     ) -> None:
         await self._http.aclose()
 
-    async def publish(self, run: RunKey, content: str) -> None:
-        """Publish HTML as the live picture of a run. Raises :class:`Superseded` or :class:`PublishFailed`."""
+    async def publish(self, run: RunKey, content: bytes) -> None:
+        """Publish a figure (JSON) as the live picture of a run. Raises :class:`Superseded` or :class:`PublishFailed`."""
         where = f"{self._url}/plots/{run.instrument.lower()}/{run.run_number}/upload_plot_data/"
         try:
             reply = await self._http.post(
                 where,
                 headers={"Authorization": f"Bearer {self._token_for(run)}"},
                 data={"live": "1"},
-                files={"file": ("live.html", content.encode(), "text/html")},
+                files={"file": ("live.json", content, "application/json")},
             )
         except httpx.HTTPError as error:
             raise PublishFailed(url=self._url, detail=str(error) or type(error).__name__) from error

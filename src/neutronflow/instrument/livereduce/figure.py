@@ -1,31 +1,22 @@
-"""A live picture as a page fragment."""
+"""A live picture as a Plotly figure: counts over time of flight, and count rate over the time since the run began."""
 
 from __future__ import annotations
 
-import html
 import time
 from typing import Any
 
+import msgspec
+import numpy as np
+
 from neutronflow.clients.plotstyle import AXIS, log_switch, page_layout
 from neutronflow.instrument.livereduce.histogram import Picture
-from plot_publisher import plotly_div
 
-_LINE = {"shape": "hvh", "width": 1.2, "color": "#1f6feb"}
+_LINE = {"width": 1.2, "color": "#1f6feb"}
 
 
-def picture_html(picture: Picture, instrument: str) -> str:
-    """A ``<div>`` with two figures: counts over time of flight, and count rate over the time since the run began."""
-    simulated = " (simulated)" if picture.simulated and "simulated" not in picture.title else ""
-    when = time.strftime("%H:%M:%S", time.gmtime(picture.last_pulse))
-    heading = html.escape(
-        f"{instrument} {picture.run_number} · {picture.title}{simulated} · live, {picture.total:,} counts"
-        f" in {picture.pulses:,} pulses, until {when} UTC"
-    )
-    panels = (
-        plotly_div([_spectrum(picture)], _spectrum_layout(picture), width="100%", height="420px"),
-        plotly_div([_rate(picture)], _rate_layout(), width="100%", height="200px"),
-    )
-    return f'<div style="font-family:sans-serif"><div style="padding:8px 12px 0">{heading}</div>{"".join(panels)}</div>'
+def picture_json(picture: Picture, instrument: str) -> bytes:
+    """The figure, as JSON with ``data`` and ``layout``."""
+    return msgspec.json.encode({"data": [_spectrum(picture), _rate(picture)], "layout": _layout(picture, instrument)})
 
 
 def _spectrum(picture: Picture) -> dict[str, Any]:
@@ -33,21 +24,11 @@ def _spectrum(picture: Picture) -> dict[str, Any]:
     return {
         "type": "scatter",
         "mode": "lines",
-        "line": _LINE,
-        "x": 0.5 * (edges[1:] + edges[:-1]),
-        "y": picture.counts,
+        "line": {**_LINE, "shape": "hvh"},
+        "x": np.round(0.5 * (edges[1:] + edges[:-1]), 1).tolist(),
+        "y": picture.counts.tolist(),
         "hovertemplate": "TOF %{x:.0f} µs<br>%{y:.0f} counts<extra></extra>",
         "showlegend": False,
-    }
-
-
-def _spectrum_layout(picture: Picture) -> dict[str, Any]:
-    edges = picture.edges_us
-    return {
-        **page_layout("TOF spectrum, live"),
-        "xaxis": {**AXIS, "title": {"text": "Time of flight (µs)"}},
-        "yaxis": {**AXIS, "title": {"text": f"Counts per {edges[1] - edges[0]:.4g} µs"}, "rangemode": "tozero"},
-        "updatemenus": [log_switch()],
     }
 
 
@@ -55,19 +36,40 @@ def _rate(picture: Picture) -> dict[str, Any]:
     return {
         "type": "scatter",
         "mode": "lines",
-        "line": {**_LINE, "shape": "linear"},
-        "x": picture.at_s,
-        "y": picture.rate,
+        "line": _LINE,
+        "x": picture.at_s.tolist(),
+        "y": np.round(picture.rate, 1).tolist(),
+        "xaxis": "x2",
+        "yaxis": "y2",
         "hovertemplate": "%{x:.0f} s<br>%{y:,.0f} counts/s<extra></extra>",
         "showlegend": False,
     }
 
 
-def _rate_layout() -> dict[str, Any]:
+def _layout(picture: Picture, instrument: str) -> dict[str, Any]:
+    simulated = " (simulated)" if picture.simulated else ""
+    when = time.strftime("%H:%M:%S", time.gmtime(picture.last_pulse))
+    # Plotly takes some HTML in titles; a run's own title is not shown for that reason.
+    title = f"{instrument} run {picture.run_number}{simulated}, live: {picture.total:,} counts until {when} UTC"
+    edges = picture.edges_us
     return {
-        **page_layout("Count rate"),
-        "height": 200,
-        "margin": {"t": 35, "b": 45, "l": 65, "r": 20},
-        "xaxis": {**AXIS, "title": {"text": "Time since the run began (s)"}, "rangemode": "tozero"},
-        "yaxis": {**AXIS, "title": {"text": "1/s"}, "rangemode": "tozero"},
+        **page_layout(title),
+        "height": 580,
+        # What somebody has zoomed into stays so while the picture grows.
+        "uirevision": str(picture.run_number),
+        "xaxis": {**AXIS, "title": {"text": "Time of flight (µs)"}},
+        "yaxis": {
+            **AXIS,
+            "title": {"text": f"Counts per {edges[1] - edges[0]:.4g} µs"},
+            "rangemode": "tozero",
+            "domain": [0.4, 1.0],
+        },
+        "xaxis2": {
+            **AXIS,
+            "title": {"text": "Time since the run began (s)"},
+            "rangemode": "tozero",
+            "anchor": "y2",
+        },
+        "yaxis2": {**AXIS, "title": {"text": "Counts/s"}, "rangemode": "tozero", "domain": [0.0, 0.24]},
+        "updatemenus": [log_switch()],
     }

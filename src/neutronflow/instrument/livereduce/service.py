@@ -13,7 +13,7 @@ from neutronflow.domain.facility import RunKey
 from neutronflow.foundation.config import Settings
 from neutronflow.foundation.service import begin, run_until_stopped
 from neutronflow.foundation.telemetry import get_logger, notify_ready
-from neutronflow.instrument.livereduce.figure import picture_html
+from neutronflow.instrument.livereduce.figure import picture_json
 from neutronflow.instrument.livereduce.histogram import LiveHistogram
 from neutronflow.instrument.livereduce.settings import LivereduceSettings
 
@@ -62,7 +62,7 @@ async def publish_forever(
             continue
         key = RunKey(beamline.facility, beamline.short_name, picture.run_number)
         try:
-            await publisher.publish(key, picture_html(picture, beamline.short_name))
+            await publisher.publish(key, picture_json(picture, beamline.short_name))
             shown, failed = (picture.run_number, picture.total), 0
         except Superseded:
             superseded = picture.run_number

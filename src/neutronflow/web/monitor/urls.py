@@ -56,6 +56,7 @@ urlpatterns = [
     path(f"{_RUN}/logs/<number:report>/", pages.log),
     path(f"{_RUN}/plot/", plots.plot_frame),
     path(f"{_RUN}/plot/card/", plots.plot_card),
+    path(f"{_RUN}/plot/figure/", plots.plot_figure),
     path(f"{_RUN}/catalog/", plots.catalog_facts),
     path("services/", pages.services),
     path(f"api/instruments/{_INSTRUMENT}", api.instrument),

@@ -52,6 +52,10 @@ async def plot_card(request: HttpRequest, facility: str, name: str, number: int)
     have = request.GET.get("have", "")
     if have and (problem or (versions and str(versions[0]["version"]) == have)):
         return HttpResponse(status=204)
+    if versions and versions[0]["live"] and request.GET.get("live") == versions[0]["kind"] == "json":
+        # The page's frame draws a live picture anew by itself: it only has to be told.
+        trigger = {"live-plot": {"at": versions[0]["at"].isoformat()}}
+        return HttpResponse(status=204, headers={"HX-Trigger": json.dumps(trigger)})
     values = {
         "versions": versions,
         "problem": problem,
@@ -100,6 +104,20 @@ async def plot_frame(request: HttpRequest, facility: str, name: str, number: int
     )
     response["X-Frame-Options"] = "SAMEORIGIN"
     return response
+
+
+@require_safe
+async def plot_figure(request: HttpRequest, facility: str, name: str, number: int) -> HttpResponse:  # noqa: ARG001 - the route's
+    """The newest plot as JSON, for a frame that shows an earlier one."""
+    url, headers = _plot_request(name, number, "update/json/")
+    try:
+        async with _client() as client:
+            answer = await client.get(url, headers=headers)
+    except httpx.HTTPError:
+        return HttpResponse(status=502)
+    if answer.status_code != httpx.codes.OK or len(answer.content) > _MAX_PLOT_BYTES:
+        raise Http404
+    return HttpResponse(answer.content, content_type="application/json")
 
 
 def _figure(text: str) -> str:

@@ -177,6 +177,16 @@
       frame.height = String(Math.min(Math.ceil(height) + 8, 1600)), frame.classList.add("fitted");
   });
 
+  // A live picture is not loaded anew: its frame gets what is to be drawn.
+  document.addEventListener("live-plot", async (event) => {
+    const region = $("#plot"), frame = $("iframe.frame"), since = $(".plot-head time", region);
+    if (!frame) return;
+    const answer = await fetch(region.dataset.figure, { credentials: "same-origin" }).catch(() => null);
+    if (!answer || !answer.ok) return;
+    frame.contentWindow.postMessage({ figure: await answer.json().catch(() => null) }, "*");
+    if (since) since.dateTime = event.detail.at, age();
+  });
+
   // --- keys ----------------------------------------------------------------------------------------------------
   const help = $("#help"), keysOn = $("#keys-on");
   keysOn.checked = localStorage.getItem("nf-keys") !== "off";
