@@ -20,7 +20,7 @@ from neutronflow.foundation.config import PORTS
 from neutronflow.instrument.simulator.pulses import Generator, pulse_number
 from neutronflow.instrument.simulator.record import read_pulses, read_variables
 from neutronflow.instrument.simulator.settings import SimulatorSettings
-from tests.support.postgres import free_port
+from tests.support.ports import free_offset
 
 
 def environment(folder: Path, **changes: str) -> dict[str, str]:
@@ -31,18 +31,6 @@ def environment(folder: Path, **changes: str) -> dict[str, str]:
         "NEUTRONFLOW_SECRET_RUN_CONTROL_TOKEN": "secret",
         **changes,
     }
-
-
-def free_offset() -> int:
-    """A port offset by which both sources get free ports."""
-    while True:
-        offset = free_port() - PORTS["detector_source"]
-        with socket.socket() as probe:
-            if (
-                offset + PORTS["slow_control_source"] < 65536
-                and probe.connect_ex(("127.0.0.1", offset + PORTS["slow_control_source"])) != 0
-            ):
-                return offset
 
 
 class Simulator:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from neutronflow.foundation.errors import PortInUse
+from neutronflow.foundation.service import listen
 from neutronflow.foundation.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -39,12 +38,7 @@ class Clients:
         return len(self._transports)
 
     async def __aenter__(self) -> Self:
-        host, port = self._where
-        try:
-            listener = socket.create_server((host, port), backlog=_BACKLOG)
-        except OSError as error:
-            detail = os.strerror(error.errno or 0)
-            raise PortInUse(service=f"simulator's {self._name}", where=f"{host}:{port}", detail=detail) from error
+        listener = listen(f"simulator's {self._name}", *self._where, _BACKLOG)
         self._server = await asyncio.get_running_loop().create_server(lambda: _Client(self), sock=listener)
         return self
 

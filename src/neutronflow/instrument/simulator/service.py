@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 from pathlib import Path
 
 from neutronflow.domain.beamline import BeamlineSettings
-from neutronflow.domain.facility import facilities
+from neutronflow.domain.facility import known_facilities
 from neutronflow.foundation.config import Settings, load
 from neutronflow.foundation.errors import NeutronflowError
 from neutronflow.foundation.service import begin, run_until_stopped
@@ -42,6 +43,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM, or only prepare the beamline's files."""
     settings = load() if args.prepare else begin("simulator")
+    # A line a request says nothing new.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     beamline = settings.section("beamline", BeamlineSettings)
     if not beamline.simulated:
         raise NotSimulated(beamline=beamline.short_name)
@@ -75,8 +78,7 @@ async def _serve(settings: Settings, beamline: BeamlineSettings) -> None:
     own = settings.section("simulator", SimulatorSettings)
     folder = settings.data_dir / "simulator"
     record = Record(folder / "records", own.record_minutes)
-    known = facilities(settings.archive_root, settings.table("facilities"))
-    janitor = Janitor(known, beamline, record.folder, own.keep_bytes)
+    janitor = Janitor(known_facilities(settings), beamline, record.folder, own.keep_bytes)
     # Before anything is begun: without it, there will be no runs.
     token = settings.secret("run-control-token") if own.take_runs else ""
     url = own.run_control_url or f"http://127.0.0.1:{settings.port('run_control')}"
