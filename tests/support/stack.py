@@ -35,13 +35,14 @@ def wait_until(condition: Callable[[], Any], what: str, timeout_s: float = 30.0)
 class Stack:
     """A running stack."""
 
-    def __init__(self, data_dir: Path, port_offset: int, config: Path) -> None:
+    def __init__(self, data_dir: Path, port_offset: int, config: Path, *, simulated: bool = False) -> None:
         self.environ = {
             **{name: value for name, value in os.environ.items() if not name.startswith("NEUTRONFLOW_")},
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
             "NEUTRONFLOW_DATA_DIR": str(data_dir),
             "NEUTRONFLOW_PORT_OFFSET": str(port_offset),
             "NEUTRONFLOW_CONFIG": str(config),
+            "NEUTRONFLOW_BEAMLINE__SIMULATED": "true" if simulated else "false",
         }
         self.settings: Settings = load(self.environ)
         self.output = data_dir.with_suffix(".out")
@@ -105,11 +106,11 @@ class Stack:
 
 
 @contextlib.contextmanager
-def running_stack(folder: Path, config: str = "") -> Iterator[Stack]:
-    """A stack with these settings, stopped afterwards."""
+def running_stack(folder: Path, config: str = "", *, simulated: bool = False) -> Iterator[Stack]:
+    """A stack with these settings, stopped afterwards. ``simulated``: with the simulated beamline."""
     path = folder / "settings.toml"
     path.write_text(config)
-    stack = Stack(folder / "var", free_offset(), path)
+    stack = Stack(folder / "var", free_offset(), path, simulated=simulated)
     stack.start()
     try:
         yield stack

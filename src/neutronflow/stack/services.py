@@ -82,7 +82,8 @@ def _beamline(settings: Settings, broker: tuple[str, ...]) -> list[Service]:
         ports = (settings.port("detector_source"), settings.port("slow_control_source"))
         services += [
             _task("prepare-beamline", ["simulator", "--prepare"], ()),
-            _service("simulator", needs=("prepare-beamline",), ports=ports),
+            # Topics keep nothing: whoever is to hear of the first run has to be there.
+            _service("simulator", needs=("prepare-beamline", "listener", "dasmon", "livereduce"), ports=ports),
         ]
     ports = (settings.port("live_stream"), settings.port("run_control"))
     return [

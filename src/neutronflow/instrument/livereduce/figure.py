@@ -21,12 +21,15 @@ def picture_json(picture: Picture, instrument: str) -> bytes:
 
 def _spectrum(picture: Picture) -> dict[str, Any]:
     edges = picture.edges_us
+    # Behind the last event there is nothing to be seen.
+    filled = np.flatnonzero(picture.counts)
+    shown = slice(0, int(filled[-1]) + 2 if len(filled) else None)
     return {
         "type": "scatter",
         "mode": "lines",
         "line": {**_LINE, "shape": "hvh"},
-        "x": np.round(0.5 * (edges[1:] + edges[:-1]), 1).tolist(),
-        "y": picture.counts.tolist(),
+        "x": np.round(0.5 * (edges[1:] + edges[:-1]), 1)[shown].tolist(),
+        "y": picture.counts[shown].tolist(),
         "hovertemplate": "TOF %{x:.0f} µs<br>%{y:.0f} counts<extra></extra>",
         "showlegend": False,
     }

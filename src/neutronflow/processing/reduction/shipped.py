@@ -23,6 +23,7 @@ def install_shipped_scripts(facilities: Facilities) -> list[Path]:
     for (facility, instrument), name in SCRIPTS.items():
         target = install_script(facilities, facility, instrument, name)
         if target is not None:
+            log.info("script_installed", path=str(target))
             installed.append(target)
     return installed
 
@@ -33,7 +34,6 @@ def install_script(facilities: Facilities, facility: str, instrument: str, name:
     target.parent.mkdir(parents=True, exist_ok=True)
     if not _copy_once(Path(__file__).with_name("scripts") / name, target):
         return None
-    log.info("script_installed", path=str(target))
     return target
 
 

@@ -298,7 +298,7 @@ def run_view(run: Run, *, with_events: bool = True) -> RunView:
         previous=extra.previous,
         next=extra.next,
         more_events=len(events) > _STORY,
-        beamline=_beamline(run) if with_events else Beamline(),
+        beamline=beamline_of(run) if with_events else Beamline(),
     )
 
 
@@ -330,7 +330,7 @@ class Beamline:
         return _between(self.stopped, self.arrived)
 
 
-def _beamline(run: Run) -> Beamline:
+def beamline_of(run: Run) -> Beamline:
     """One query: few messages of a run are the beamline's."""
     told = Event.objects.filter(run=run).filter(
         Q(destination__endswith=f".{combus.RUNS}") | Q(destination=POSTPROCESS_DATA_READY)

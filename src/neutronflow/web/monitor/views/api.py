@@ -46,6 +46,7 @@ def run(request: HttpRequest, facility: str, name: str, number: int) -> HttpResp
         **_brief(found),
         "data_file": found.data_file,
         "steps": steps,
+        "notices": [notice.text for notice in reading.beamline_of(found).notices],
         "files": [
             {
                 "path": file.path,
