@@ -15,6 +15,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 import httpx
@@ -63,6 +64,8 @@ class Stopwatch:
     began: float
     #: stage -> seconds since the beginning.
     at: dict[str, float]
+    #: What the database says that cataloging the reduction took after the reduction: both may be seen at once.
+    cataloging_s: float | None = None
 
     def note(self, stage: str) -> None:
         """This stage is done, for the first time."""
@@ -82,10 +85,10 @@ class Stopwatch:
             "plotted": self.at.get("reduced", 0.0),
             "total": 0.0,
         }
-        return {
-            stage: round(max(0.0, self.at[stage] - after[stage]) * 1000, 1) if stage in self.at else None
-            for stage in STAGES
-        }
+        took = {stage: max(0.0, self.at[stage] - after[stage]) if stage in self.at else None for stage in STAGES}
+        if took["reduction_cataloged"] is not None and self.cataloging_s is not None:
+            took["reduction_cataloged"] = self.cataloging_s
+        return {stage: None if seconds is None else round(seconds * 1000, 1) for stage, seconds in took.items()}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -185,6 +188,10 @@ class Probe:
     def _note(self, found: Mapping[str, Any]) -> str:
         """Note the stages that a run has reached; what it waits for, in words."""
         waiting = []
+        ended = {step["name"]: step["ended_at"] for step in found["steps"]}
+        if ended.get("reduce") and ended.get("catalog_reduced"):
+            span = datetime.fromisoformat(ended["catalog_reduced"]) - datetime.fromisoformat(ended["reduce"])
+            self._watch.cataloging_s = span.total_seconds()
         for step in found["steps"]:
             stage = _STEPS.get(step["name"])
             if stage is None:

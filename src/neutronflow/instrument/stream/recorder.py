@@ -104,16 +104,16 @@ class Recorder:
         self._spool.resume(last)
         self._paused = last.files[-1].paused
         self._sender.add(last)
-        await self._tell_gap(told, last)
+        self._tell_gap(told, last)
         if time.time() - told.last_pulse > RESUME_WITHIN_S:
             log.warning("run_ended_after_gap", run=last.run)
             await self._end_run(last)
         else:
             log.warning("run_resumed_after_gap", run=last.run)
 
-    async def _tell_gap(self, told: Told, container: Container) -> None:
+    def _tell_gap(self, told: Told, container: Container) -> None:
         why = "the stream service was not running"
-        sentence = await self._announcer.gap(container, told.last_pulse, time.time(), why)
+        sentence = self._announcer.gap(container, told.last_pulse, time.time(), why)
         self._annotate(MarkerType.GENERIC, 0, f"[Run {container.run}] Gap: {sentence}")
 
     async def look_after(self) -> None:
@@ -131,7 +131,7 @@ class Recorder:
             return
         async with self._lock:
             why = f"the source '{source.name}' was not there"
-            sentence = await self._announcer.gap(container, since, time.time(), why)
+            sentence = self._announcer.gap(container, since, time.time(), why)
             self._annotate(MarkerType.GENERIC, 0, f"[Run {container.run}] Gap: {sentence}")
             await self._spool.flush()
 
@@ -203,7 +203,7 @@ class Recorder:
             await self._spool.flush()
             container = self._spool.current
             self._sender.add(container)
-            await self._announcer.run(container, "SMS run started")
+            self._announcer.run(container, "SMS run started")
             log.info("run_started", run=number, experiment=experiment)
             return number
 
@@ -235,7 +235,7 @@ class Recorder:
                 log.error("spool_not_written", detail=str(error))
                 await asyncio.sleep(1.0)
         await self._spool.flush()
-        await self._announcer.run(container, "SMS run stopped")
+        self._announcer.run(container, "SMS run stopped")
         log.info("run_stopped", run=container.run, bytes=container.size)
 
     async def pause(self, *, paused: bool) -> int:
@@ -253,7 +253,7 @@ class Recorder:
                 self._annotate(marker, 0, f"Run {container.run} {word}.")
             self._paused = paused
             await self._spool.flush()
-            await self._announcer.run(container, f"SMS run {word.lower()}")
+            self._announcer.run(container, f"SMS run {word.lower()}")
             return container.run
 
     async def annotate(self, marker: MarkerType, scan_index: int, comment: str) -> None:

@@ -68,24 +68,24 @@ class Sender:
             except (OSError, BadPacket, TimeoutError) as error:
                 detail = str(error) or type(error).__name__
                 log.warning("translator_unreachable", run=container.run, detail=detail, again_s=pause)
-                await self._announcer.run(container, f"STC Connection Error - {detail}")
+                self._announcer.run(container, f"STC Connection Error - {detail}")
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, self._settings.send_again_s)
                 continue
             if answer.status == 0:
                 container.mark(TRANSLATED, answer.reason)
                 reason = f"Translation Succeeded - {answer.reason}" if answer.reason else "Translation Succeeded"
-                await self._announcer.run(container, reason)
+                self._announcer.run(container, reason)
                 log.info("run_translated", run=container.run, answer=answer.reason)
                 return
             if answer.status < 0x8000 and refused < self._settings.max_requeue:
                 refused += 1
-                await self._announcer.run(container, f"STC transient Error - {answer.reason}")
+                self._announcer.run(container, f"STC transient Error - {answer.reason}")
                 log.warning("translation_postponed", run=container.run, answer=answer.reason, times=refused)
                 await asyncio.sleep(min(pause * 2**refused, self._settings.send_again_s))
                 continue
             container.mark(MANUAL, answer.reason)
-            await self._announcer.run(container, f"Needs Manual Translation - {answer.reason}")
+            self._announcer.run(container, f"Needs Manual Translation - {answer.reason}")
             log.error("translation_refused", run=container.run, answer=answer.reason)
             return
 
@@ -95,7 +95,7 @@ class Sender:
             connection.setblocking(False)
             async with asyncio.timeout(_CONNECT_S):
                 await loop.sock_connect(connection, self._where)
-            await self._announcer.run(container, "SMS Start Run Sent to STC")
+            self._announcer.run(container, "SMS Start Run Sent to STC")
             answering = asyncio.create_task(_read_answer(connection))
             sending = asyncio.create_task(self._copy(container, connection))
             try:

@@ -97,6 +97,7 @@ async def _serve(settings: Settings) -> None:
                     tasks.create_task(_keep_spool(spool, own))
                     tasks.create_task(_sync(spool, own.disk_sync_s))
                     tasks.create_task(_tell(announcer, own.heartbeat_s))
+                    tasks.create_task(announcer.tell_forever())
                     notify_ready("taking the stream")
             finally:
                 await sender.stop()
