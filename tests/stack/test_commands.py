@@ -54,6 +54,22 @@ def service(name: str, *, ready: bool, **more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "what"),
+    [
+        ("NEUTRONFLOW_BROKER__EXTERNAL", "true", "an external broker"),
+        ("NEUTRONFLOW_AGENT__CATALOG_URL", "https://oncat.example/", "the external catalog https://oncat.example/"),
+    ],
+)
+def test_up_keeps_simulated_runs_from_others(environ: dict[str, str], variable: str, value: str, what: str) -> None:
+    done = call({**environ, variable: value}, "up", "--check")
+    assert done.returncode == 2
+    assert f"Simulated runs would go to {what}" in done.stderr
+    assert not Path(environ["NEUTRONFLOW_DATA_DIR"]).exists()
+    assert call({**environ, variable: value}, "up", "--check", "--force-simulator").returncode == 0
+    assert call({**environ, variable: value, "NEUTRONFLOW_BEAMLINE__SIMULATED": "no"}, "up", "--check").returncode == 0
+
+
 def test_up_can_be_asked_whether_it_could_start(environ: dict[str, str]) -> None:
     done = call(environ, "up", "--check")
     assert done.returncode == 0, done.stderr

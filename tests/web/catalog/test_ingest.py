@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -348,3 +349,23 @@ def test_health_is_told_while_files_are_read(catalog: Website, raw: Path) -> Non
         readings = [pool.submit(ingest, catalog, raw) for _ in range(12)]
         assert catalog.get("/healthz", headers={}).status_code == 200
         assert {reading.result().status_code for reading in readings} == {200}
+
+
+def test_what_a_probe_leaves_is_removed_by_the_service_token_and_nothing_else_is(
+    catalog: Website, raw: Path, run: int
+) -> None:
+    probed = catalog.settings.probe_root / "SNS" / "PROBE" / "IPTS-1" / "nexus" / f"PROBE_{run}.nxs.h5"
+    probed.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(raw, probed)
+    assert entry_of(ingest(catalog, raw))["location"] == str(raw)
+    assert entry_of(ingest(catalog, probed))["instrument"] == "PROBE"
+
+    def delete(path: str, token: str) -> httpx.Response:
+        url = f"http://127.0.0.1:{catalog.settings.port('catalog')}{path}"
+        return httpx.delete(url, headers=catalog.bearer(token), timeout=10)
+
+    assert delete(f"/api/probe/{run}", "django-catalog").status_code == 401
+    assert delete(f"/api/datafiles{raw}", "service-token").status_code == 403
+    assert delete(f"/api/probe/{run}", "service-token").json() == {"removed": 1}
+    assert catalog.get("/api/datafiles?instrument=PROBE").json() == []
+    assert catalog.get(f"/api/datafiles{raw}").status_code == 200
