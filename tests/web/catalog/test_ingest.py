@@ -357,8 +357,8 @@ def test_what_a_probe_leaves_is_removed_by_the_service_token_and_nothing_else_is
     probed = catalog.settings.probe_root / "SNS" / "PROBE" / "IPTS-1" / "nexus" / f"PROBE_{run}.nxs.h5"
     probed.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(raw, probed)
-    assert entry_of(ingest(catalog, raw))["location"] == str(raw)
-    assert entry_of(ingest(catalog, probed))["instrument"] == "PROBE"
+    assert ingest(catalog, raw).json()["location"] == str(raw)
+    assert ingest(catalog, probed).json()["instrument"] == "PROBE"
 
     def delete(path: str, token: str) -> httpx.Response:
         url = f"http://127.0.0.1:{catalog.settings.port('catalog')}{path}"
