@@ -209,3 +209,41 @@ _PALE = """() => {
   }
   return pale;
 }"""
+
+
+def test_an_instrument_page_shows_what_is_told_and_when_nothing_is_told_any_more(
+    monitor: Monitor, person: Person
+) -> None:
+    monitor.run(6001, "NOW", "acquiring", cycle=0)
+    monitor.told("NOW", recording="true", run_number="6001", count_rate="1000")
+    monitor.pvs("NOW", *((f"pv{number}", 1.0, None, 0) for number in range(40)))
+    page = person.go("/instruments/SNS/NOW/")
+    page.locator("#all-pvs > summary").click()
+    page.evaluate("window.notReloaded = true")
+    monitor.told("NOW", count_rate="2000")
+    monitor.announce(kind="instrument", instrument="NOW")
+    page.get_by_text("2,000").wait_for()
+    assert page.evaluate("window.notReloaded")
+    assert page.locator("#all-pvs").get_attribute("open") is not None
+    # A value of 17 s ago becomes stale on the page itself.
+    monitor.told("NOW", ago_s=17, count_rate="3000")
+    monitor.announce(kind="instrument", instrument="NOW")
+    page.get_by_text("3,000").wait_for()
+    rate = page.locator(".counts time").first
+    assert rate.inner_text().endswith("s ago")
+    eventually(lambda: rate.inner_text().startswith("stale since "), "the age becomes stale")
+    for width, scheme in ((390, "dark"), (390, "light"), (1300, "dark")):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=scheme)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_the_instruments_change_their_state_by_themselves(monitor: Monitor, person: Person) -> None:
+    monitor.told("TURN", recording="false", count_rate="0")
+    page = person.go("/instruments/")
+    row = page.locator("tr", has=page.locator("#i-SNS-TURN"))
+    assert row.locator(".badge b").first.inner_text() == "idle"
+    monitor.told("TURN", recording="true", run_number="5", count_rate="77")
+    monitor.announce(kind="instrument", instrument="TURN")
+    row.get_by_text("recording").wait_for()
+    assert "77 1/s" in row.inner_text()

@@ -21,7 +21,8 @@ def test_no_index_is_made_needless_by_another(workflow_database: str) -> None:
     query = (
         "SELECT indexrelid::regclass::text, indrelid, indkey::int2[]::int[], indisunique FROM pg_index JOIN pg_class ON "
         "pg_class.oid = indrelid JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = 'public' AND relname IN "
-        "('instrument', 'experiment', 'run', 'step', 'event', 'seen_message', 'outbox', 'change', 'job_report')"
+        "('instrument', 'experiment', 'run', 'step', 'event', 'seen_message', 'outbox', 'change', 'job_report', "
+        "'status_value', 'status_history', 'signal', 'pv', 'pv_history', 'monitored_pv', 'instrument_told')"
     )
     with psycopg.connect(workflow_database) as connection:
         indexes = connection.execute(query.encode()).fetchall()

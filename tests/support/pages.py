@@ -92,6 +92,32 @@ class Monitor(Services):
             )[0][0]
         )
 
+    def told(self, instrument: str, ago_s: float = 0, facility: str = "SNS", **values: str) -> None:
+        """Values that an instrument's dasmon has told, as the listener stores them."""
+        self.sql_do(
+            "INSERT INTO instrument (facility, name) VALUES (%s, %s) ON CONFLICT DO NOTHING", facility, instrument
+        )
+        for key, value in values.items():
+            self.sql_do(
+                "INSERT INTO status_value (instrument_id, key, value, at) SELECT id, %s, %s, now() - %s FROM instrument"
+                " WHERE facility = %s AND name = %s"
+                " ON CONFLICT (instrument_id, key) DO UPDATE SET value = excluded.value, at = excluded.at",
+                key,
+                value,
+                timedelta(seconds=ago_s),
+                facility,
+                instrument,
+            )
+
+    def pvs(self, instrument: str, *pvs: tuple[str, float | None, str | None, int], ago_s: float = 0) -> None:
+        """Process variables (name, number, text, alarm status), as a dasmon stores them."""
+        names, numbers, texts, statuses = (list(column) for column in zip(*pvs, strict=True))
+        self.sql_do(
+            "SELECT nf_store_pvs('SNS', %s, %s::text[], %s::float8[], %s::text[], %s::bigint[], array_fill("
+            "extract(epoch FROM now())::float8 - %s, ARRAY[%s]))",
+            instrument, names, numbers, texts, statuses, ago_s, len(names),
+        )  # fmt: skip
+
     def step(self, run: int, name: str, state: str, attempt: int = 1, ago_s: float = 50, **more: Any) -> None:
         """An attempt of a step."""
         began = datetime.now().astimezone() - timedelta(seconds=ago_s)

@@ -37,12 +37,22 @@ def test_no_page_asks_more_than_its_budget_and_none_counts_rows(monitor: Monitor
             monitor.step(run, "reduce", "failed", 1)
             monitor.step(run, "reduce", "complete", 2)
             report = monitor.report(run, "reduce", "log\n", attempt=2)
+        monitor.told(instrument, count_rate="1", recording="true", run_number="3", **{f"k{n}": "1" for n in range(40)})
+        monitor.pvs(instrument, *((f"pv{n}", 1.0, None, 0) for n in range(40)))
+        monitor.sql_do("SELECT setInstrumentPVs(%s, ARRAY['pv1', 'pv2'])", instrument)
+        for name in "abc":
+            monitor.sql_do("INSERT INTO signal (instrument_id, name, level, at) SELECT id, %s, 3, now() FROM instrument"
+                           " WHERE name = %s", name, instrument)  # fmt: skip
+            monitor.sql_do("INSERT INTO service_status (name, role, facility, instrument) VALUES (%s, %s, 'SNS', %s)",
+                           f"SNS/{instrument} {name}", name, instrument)  # fmt: skip
     paths = [
         "/instruments/",
         "/instruments/SNS/SEQ/",
         "/instruments/SNS/SEQ/?q=1-30,IPTS-12345&state=failed",
         "/instruments/SNS/SEQ/runs/12/",
         f"/instruments/SNS/SEQ/runs/12/logs/{report}/",
+        "/instruments/SNS/SEQ/now/",
+        "/api/instruments/SNS/SEQ",
         "/services/",
         "/api/runs/SNS/SEQ/12",
         "/api/runs/SNS/SEQ/",

@@ -138,8 +138,9 @@ class LiveView:
     pvs: list[PVRow] = field(default_factory=list)
     more_pvs: bool = False
     processes: list[ProcessRow] = field(default_factory=list)
-    #: The count rate of the last quarter of an hour, as the points of a line; empty where there is no course.
+    #: The count rate of the last quarter of an hour at most, as the points of a line, and how long that is in seconds.
     course: str = ""
+    course_s: float = 0.0
 
     @property
     def simulated(self) -> bool:
@@ -228,6 +229,7 @@ def live_view(instrument: Instrument) -> LiveView:
     facts = [_fact(key, value) for key, value in values.items()]
     order = {key: place for place, key in enumerate(_COUNTS)}
     counts = [fact for fact in facts if fact.key in _COUNTS or fact.key.startswith(_MONITOR)]
+    course, course_s = _course(instrument) if "count_rate" in values else ("", 0.0)
     return LiveView(
         instrument=instrument,
         state=state,
@@ -238,8 +240,9 @@ def live_view(instrument: Instrument) -> LiveView:
         signals=[SignalRow(signal, signal_badge(signal.level)) for signal in signals],
         pvs=[PVRow(pv, pv_text(pv), alarm_badge(pv.status, pv.severity), pv.watched) for pv in found[:_MAX_PVS]],
         more_pvs=len(found) > _MAX_PVS,
-        processes=[ProcessRow(one, freshness(timezone.now() - one.last_seen)) for one in processes],
-        course=_course(instrument) if "count_rate" in values else "",
+        processes=[ProcessRow(one, freshness(timezone.now() - one.last_seen, one.instrument)) for one in processes],
+        course=course,
+        course_s=course_s,
     )
 
 
@@ -271,7 +274,10 @@ def number_text(text: str, factor: float = 1.0) -> str:
         return text
     if not math.isfinite(number):
         return text
-    return f"{number:,.0f}" if number == int(number) and abs(number) < 1e15 else f"{number:,.4g}"
+    if abs(number) >= 1e15 or 0 < abs(number) < 1e-4:
+        return f"{number:.4g}"
+    # Thousands are not said in powers of ten.
+    return f"{number:,.0f}" if number == int(number) or abs(number) >= 1000 else f"{number:.4g}"
 
 
 def pv_text(pv: PV) -> str:
@@ -283,19 +289,20 @@ def pv_text(pv: PV) -> str:
     return (pv.text or "")[:1000]
 
 
-def _course(instrument: Instrument) -> str:
+def _course(instrument: Instrument) -> tuple[str, float]:
     now = timezone.now()
     rows = StatusHistory.objects.filter(instrument=instrument, key="count_rate", at__gt=now - _COURSE)
     points = list(rows.order_by("-at").values_list("at", "value")[:_MAX_POINTS])
     if len(points) < 2:
-        return ""
+        return "", 0.0
     top = max(value for _, value in points) or 1.0
-    whole = _COURSE.total_seconds()
-    return " ".join(
+    whole = max((now - points[-1][0]).total_seconds(), 1.0)
+    drawn = " ".join(
         f"{_COURSE_WIDTH * (1 - (now - at).total_seconds() / whole):.1f},"
         f"{_COURSE_HEIGHT - 1 - (_COURSE_HEIGHT - 2) * max(value, 0.0) / top:.1f}"
         for at, value in points
     )
+    return drawn, whole
 
 
 def as_json(view: LiveView) -> dict[str, Any]:

@@ -414,7 +414,7 @@ def services() -> list[ServiceRow]:
     """All services that send heartbeats. One query."""
     now = timezone.now()
     return [
-        ServiceRow(status, freshness(now - status.last_seen))
+        ServiceRow(status, freshness(now - status.last_seen, status.instrument))
         for status in ServiceStatus.objects.exclude(instrument=PROBE).order_by(
             "facility", "instrument", "role", "name"
         )[:500]

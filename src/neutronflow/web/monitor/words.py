@@ -109,11 +109,12 @@ _HINTS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 )
 
 
-def freshness(age: timedelta) -> Badge:
-    """How fresh a service's last heartbeat is."""
-    if age.total_seconds() < _LATE_S:
+def freshness(age: timedelta, instrument: str = "") -> Badge:
+    """How fresh a service's last heartbeat is; the processes of an instrument send one every 5 s."""
+    late_s, silent_s = (_LATE_S / 3, _SILENT_S / 3) if instrument else (_LATE_S, _SILENT_S)
+    if age.total_seconds() < late_s:
         return FRESH
-    return LATE if age.total_seconds() < _SILENT_S else SILENT
+    return LATE if age.total_seconds() < silent_s else SILENT
 
 
 def signal_badge(level: int) -> Badge:
