@@ -67,7 +67,9 @@ def test_up_keeps_simulated_runs_from_others(environ: dict[str, str], variable: 
     assert f"Simulated runs would go to {what}" in done.stderr
     assert not Path(environ["NEUTRONFLOW_DATA_DIR"]).exists()
     assert call({**environ, variable: value}, "up", "--check", "--force-simulator").returncode == 0
-    assert call({**environ, variable: value, "NEUTRONFLOW_BEAMLINE__SIMULATED": "false"}, "up", "--check").returncode == 0
+    assert (
+        call({**environ, variable: value, "NEUTRONFLOW_BEAMLINE__SIMULATED": "false"}, "up", "--check").returncode == 0
+    )
 
 
 def test_up_can_be_asked_whether_it_could_start(environ: dict[str, str]) -> None:
