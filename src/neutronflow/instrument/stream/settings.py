@@ -25,7 +25,10 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     geometry: Path | None = None
     #: Lines ``physical logical bank``; default ``<data_dir>/beamline/pixelmap``.
     pixel_map: Path | None = None
-    monitors: tuple[MonitorSettings, ...] = (MonitorSettings(id=1), MonitorSettings(id=2))
+    monitors: tuple[MonitorSettings, ...] = (
+        MonitorSettings(id=1, distance_m=-2.0),
+        MonitorSettings(id=2, distance_m=-0.5),
+    )
     translator_host: str = "127.0.0.1"
     #: Where run numbers begin.
     first_run: int = 1
