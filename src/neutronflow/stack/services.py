@@ -89,7 +89,7 @@ def _beamline(settings: Settings, broker: tuple[str, ...]) -> list[Service]:
     return [
         *services,
         _service("stream", needs=(*prepared, *broker), ports=ports),
-        _service("dasmon", needs=broker),
+        _service("dasmon", needs=(*broker, "listener")),
         _service("livereduce", needs=()),
     ]
 

@@ -74,6 +74,10 @@ class Teller:
         due = dict.fromkeys(("metrics", "stream", "state"), time.monotonic())
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
+            if not self._session.is_connected:
+                # What is new stays so until there is somebody to be told.
+                due["state"] = 0.0
+                continue
             now = time.monotonic()
             if now >= due["state"]:
                 due["state"] = now + own.repeat_every_s

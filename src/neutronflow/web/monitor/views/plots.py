@@ -87,8 +87,9 @@ async def plot_frame(request: HttpRequest, facility: str, name: str, number: int
                 url, headers=headers, params={"version": version} if version.isascii() and version.isdigit() else {}
             )
         if answer.status_code != httpx.codes.OK:
-            raise Http404
-        if len(answer.content) > _MAX_PLOT_BYTES:
+            # A live picture may just have given way to the reduction's plot; a page of the monitor must not be framed.
+            status, body = 404, "<p>There is no such plot, or not any more.</p>"
+        elif len(answer.content) > _MAX_PLOT_BYTES:
             status, body = 502, "<p>The plot is too large to be shown.</p>"
         else:
             body = _figure(answer.text) if kind == "json" else answer.text
