@@ -13,6 +13,8 @@ from neutronflow.instrument.stream.state import StreamState
 #: Devices of choppers are this plus the chopper's number.
 _DEVICE = 0x80000000
 _FALLING, _RISING = 1, 2
+#: Choppers have one edge or two a pulse; a source that sends more than this is out of order.
+MOST_EDGES = 256
 
 _SCHEMA = "http://public.sns.gov/schema/device.xsd"
 _DESCRIPTOR = """<?xml version="1.0" encoding="UTF-8"?>
@@ -47,7 +49,7 @@ class Choppers:
     def edges(self, pulse_id: int, tof: npt.NDArray[np.uint32], pixel: npt.NDArray[np.uint32]) -> list[bytes]:
         """The packets of a pulse's edges: time of flight in 100 ns in, nanoseconds out. Both arrays have shape (edges,)."""
         packets: list[bytes] = []
-        for time_100ns, word in zip(tof.tolist(), pixel.tolist(), strict=True):
+        for time_100ns, word in zip(tof[:MOST_EDGES].tolist(), pixel[:MOST_EDGES].tolist(), strict=True):
             device = _DEVICE | ((word >> 16) & 0xFFF)
             after_ns = (time_100ns & MONITOR_TOF_MASK) * 100
             late, nanoseconds = divmod((pulse_id & 0xFFFFFFFF) + after_ns, 1_000_000_000)

@@ -37,7 +37,7 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     #: A SYNC packet stands in the spool after so many bytes.
     sync_bytes: int = 16 << 20
     #: Beyond so many bytes the oldest part of the spool goes, but never a run that is not translated.
-    spool_bytes: int = 2_000_000_000
+    spool_bytes: int = 1_000_000_000
     #: What was written is on the disk after so long at most.
     disk_sync_s: float = 1.0
     #: A source that is silent for so long is connected to again.
