@@ -7,7 +7,6 @@ import re
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from xml.etree.ElementTree import Element
 
 import h5py
 import numpy as np
@@ -15,45 +14,16 @@ import numpy.typing as npt
 
 from neutronflow.domain.adara.devices import DeviceDescriptor, Value, VariableValue
 from neutronflow.domain.adara.scalars import Scalars
-from neutronflow.domain.adara.xml import child_text, parse_xml
+from neutronflow.domain.adara.variables import Device, Enumeration, Variable, read_device
 from neutronflow.instrument.translation import hdf5
 from neutronflow.instrument.translation.clock import Clock
 from neutronflow.instrument.translation.problems import Problems
 
-#: pv_type -> (wire kind, dtype in the file); enumerations are unsigned.
-_TYPES = {
-    "integer": ("u32", "i4"),
-    "unsigned": ("u32", "u4"),
-    "unsigned integer": ("u32", "u4"),
-    "float": ("double", "f4"),
-    "double": ("double", "f8"),
-    "string": ("string", ""),
-    "integer array": ("u32 array", "u4"),
-    "double array": ("double array", "f8"),
-}
-_UNIT_UNSET = "(unset)"
 #: What a name in a file cannot hold: HDF5's separator, the end of text, or nothing but a dot.
 _UNSAFE_NAME = re.compile(r"[/\0]|^\.$")
 _LONGEST_NAME = 255
-_WHOLE_NUMBER = re.compile(r"[0-9]{1,10}")
-_U32 = 0xFFFFFFFF
 #: A table of texts or arrays is as wide as its widest row; where it would become larger than this, rows are cut.
 LARGEST_TABLE_BYTES = 1 << 28
-
-
-@dataclass(frozen=True, slots=True)
-class Enumeration:
-    """The names of an enumeration's values, and the device that defines it."""
-
-    device_id: int
-    name: str
-    values: tuple[int, ...]
-    names: tuple[str, ...]
-
-    @property
-    def path_name(self) -> str:
-        """Its name below DASlogs."""
-        return f"Device{self.device_id}:Enum:{self.name}"
 
 
 @dataclass(slots=True)
@@ -119,14 +89,14 @@ class ProcessVariables:
             return
         self._descriptors[descriptor.device_id] = descriptor.xml
         try:
-            device = parse_xml(descriptor.xml)
+            device = read_device(descriptor)
         except ValueError as error:
             self._problems.count(f"the descriptor of device {descriptor.device_id} cannot be used: {error}")
             return
-        name = _text(device, "device_name") or f"Device{descriptor.device_id}"
-        enumerations = {one.name: one for one in _enumerations(device, descriptor.device_id)}
-        for variable in device.iter("process_variable"):
-            self._define_variable(descriptor.device_id, name, variable, enumerations)
+        for problem in device.unusable:
+            self._problems.count(problem)
+        for variable in device.variables:
+            self._by_id[device.device_id, variable.variable_id] = self._merged(_log(device, variable))
 
     def log(self, time_ns: int, update: VariableValue) -> None:
         """Take a value."""
@@ -161,31 +131,6 @@ class ProcessVariables:
             if log.alias != log.connection:
                 parent[_free_name(parent, log.alias)] = group
                 hdf5.put_text(group, "target", group.name)
-
-    def _define_variable(self, device: int, device_name: str, variable: Element, enums: dict[str, Enumeration]) -> None:
-        connection = _text(variable, "pv_connection") or _text(variable, "pv_name")
-        kind_name = _text(variable, "pv_type").lower()
-        enumeration = enums.get(kind_name)
-        kind, dtype = ("u32", "u4") if kind_name.startswith("enum") else _TYPES.get(kind_name, ("", ""))
-        number = _text(variable, "pv_id")
-        if not connection or not _is_u32(number) or not kind:
-            self._problems.count(
-                f"device {device} defines a variable that cannot be used ({connection!r}, type {kind_name!r})"
-            )
-            return
-        units = _text(variable, "pv_units")
-        log = Log(
-            connection=connection,
-            alias=_text(variable, "pv_name") or connection,
-            kind=kind,
-            dtype=dtype,
-            units="" if units == _UNIT_UNSET else units,
-            device_id=device,
-            device_name=device_name,
-            ignored=_text(variable, "pv_ignore") not in ("", "0"),
-            enumeration=enumeration,
-        )
-        self._by_id[device, int(number)] = self._merged(log)
 
     def _merged(self, log: Log) -> Log:
         """The log of this connection: an earlier one with the same definition, or a new one under a free name."""
@@ -325,21 +270,16 @@ def _free_name(parent: h5py.Group, wanted: str) -> str:
     return name
 
 
-def _is_u32(text: str) -> bool:
-    return _WHOLE_NUMBER.fullmatch(text) is not None and int(text) <= _U32
-
-
-def _enumerations(device: Element, device_id: int) -> list[Enumeration]:
-    found = []
-    for one in device.iter("enumeration"):
-        names: dict[int, str] = {}
-        for element in one.iter("enum_element"):
-            value = _text(element, "enum_element_value")
-            if _is_u32(value):
-                names.setdefault(int(value), _text(element, "enum_element_name"))
-        found.append(Enumeration(device_id, _text(one, "enum_name").lower(), tuple(names), tuple(names.values())))
-    return found
-
-
-def _text(parent: Element, tag: str) -> str:
-    return child_text(parent, tag).strip()
+def _log(device: Device, variable: Variable) -> Log:
+    """An empty log of a variable."""
+    return Log(
+        connection=variable.connection,
+        alias=variable.alias,
+        kind=variable.kind,
+        dtype=variable.dtype,
+        units=variable.units,
+        device_id=device.device_id,
+        device_name=device.name,
+        ignored=variable.ignored,
+        enumeration=variable.enumeration,
+    )
