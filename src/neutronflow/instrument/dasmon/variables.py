@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from neutronflow.domain.adara.devices import DeviceDescriptor, MultiVariableValue, Value, VariableValue
-from neutronflow.domain.adara.xml import child_text, parse_xml
+from neutronflow.domain.adara.variables import read_device
 
 _LONGEST_TEXT: Final = 4096
 _MOST_ELEMENTS: Final = 200
@@ -52,22 +52,14 @@ class Variables:
         self._descriptors[descriptor.device_id] = descriptor.xml
         if not descriptor.xml:
             return
-        device = parse_xml(descriptor.xml)
-        enumerations = {
-            child_text(one, "enum_name"): {
-                int(child_text(element, "enum_element_value") or 0): child_text(element, "enum_element_name")
-                for element in one.iter("enum_element")
-            }
-            for one in device.iter("enumeration")
-        }
-        for variable in device.iter("process_variable"):
-            if variable.find("pv_ignore") is not None or len(self._by_id) >= MAX_VARIABLES:
+        device = read_device(descriptor)
+        for variable in device.variables:
+            if variable.ignored or len(self._by_id) >= MAX_VARIABLES:
                 continue
-            name = child_text(variable, "pv_name") or child_text(variable, "pv_connection")
-            kind = child_text(variable, "pv_type").strip().lower()
-            units = child_text(variable, "pv_units")
-            self._by_id[descriptor.device_id, int(child_text(variable, "pv_id"))] = Variable(
-                name, units, kind == "integer", enumerations.get(child_text(variable, "pv_type"), {})
+            enumeration = variable.enumeration
+            names = dict(zip(enumeration.values, enumeration.names, strict=True)) if enumeration is not None else {}
+            self._by_id[descriptor.device_id, variable.variable_id] = Variable(
+                variable.alias, variable.units, variable.dtype == "i4", names
             )
 
     def take(self, time_ns: int, update: VariableValue | MultiVariableValue) -> None:
