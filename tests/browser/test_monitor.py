@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
+from neutronflow.clients.livedata import LivePublisher
+from neutronflow.domain.facility import RunKey
 from plot_publisher.figures import plotly_div
 from tests.support.pages import Monitor
 from tests.support.services import eventually
@@ -247,3 +252,36 @@ def test_the_instruments_change_their_state_by_themselves(monitor: Monitor, pers
     monitor.announce(kind="instrument", instrument="TURN")
     row.get_by_text("recording").wait_for()
     assert "77 1/s" in row.inner_text()
+
+
+def live_figure(total: int) -> bytes:
+    layout = {"title": {"text": f"live: {total} counts"}, "height": 580}
+    return json.dumps({"data": [{"y": [total, total]}], "layout": layout}).encode()
+
+
+def test_a_live_picture_grows_in_its_frame_until_the_reduction_has_drawn(monitor: Monitor, person: Person) -> None:
+    monitor.run(1300, state="acquiring")
+
+    def publish(total: int) -> None:
+        async def work() -> None:
+            secret = monitor.settings.secret("livedata-tokens")
+            async with LivePublisher(f"http://127.0.0.1:{monitor.settings.port('livedata')}", secret) as publisher:
+                await publisher.publish(RunKey("SNS", "HYS", 1300), live_figure(total))
+
+        # Playwright's own event loop runs in this thread.
+        thread = threading.Thread(target=asyncio.run, args=(work(),))
+        thread.start()
+        thread.join()
+
+    publish(1000)
+    page = person.go("/instruments/SNS/HYS/runs/1300/")
+    frame = page.frame_locator("iframe.frame")
+    frame.locator(".gtitle", has_text="live: 1000 counts").wait_for()
+    assert "live" in page.locator(".plot-head").inner_text()
+    page.frames[-1].evaluate("window.notReloaded = true")
+    publish(2000)
+    frame.locator(".gtitle", has_text="live: 2000 counts").wait_for()
+    assert page.frames[-1].evaluate("window.notReloaded")
+    monitor.upload_plot(1300, plotly_div([{"y": [1, 2]}], {"title": {"text": "reduced"}}))
+    frame.locator(".gtitle", has_text="reduced").wait_for()
+    assert "live" not in page.locator(".plot-head").inner_text()
