@@ -188,6 +188,7 @@ async def _welcome(settings: Settings, seconds: float) -> None:
         f"\nNeutronflow is up ({seconds:.1f} s).\n"
         f"  page          http://{settings.core.bind}:{settings.port('monitor')}/\n"
         f"  log in once   {link}\n"
+        f"  check it      {_own_name()} probe\n"
         f"  send a run    {_own_name()} replay tests/data/adara/small_sms_run1001.adara --speed 20\n"
         f"  stop          Ctrl-C\n",
         flush=True,
