@@ -7,8 +7,9 @@ import random
 from collections.abc import Sequence
 from typing import Final, Protocol
 
+from neutronflow.clients.packetstream import READ_BYTES, read_packets
 from neutronflow.domain.adara.packets import ClientHello, encode
-from neutronflow.domain.adara.wire import BadPacket, Packet, PacketReader
+from neutronflow.domain.adara.wire import Packet
 from neutronflow.foundation.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -19,7 +20,6 @@ FROM_RUN_START: Final = 1
 #: Flag of a hello: with what was taken in pauses.
 SEND_PAUSE_DATA: Final = 2
 
-_READ_BYTES: Final = 1 << 20
 _CONNECT_S: Final = 5.0
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 10.0
@@ -52,18 +52,25 @@ class LiveStream:
 
     async def follow(self, follower: Follower) -> None:
         """Hand over the stream until cancelled; it comes again for ever, with pauses that grow."""
+
+        async def take(packets: list[Packet], data: bytes, problem: str) -> None:
+            self.bad += bool(problem)
+            follower.packets(packets, len(data))
+            # Catching up with a long run must not keep everything else waiting.
+            await asyncio.sleep(0)
+
         pause = _FIRST_PAUSE_S
         while True:
             try:
                 async with asyncio.timeout(_CONNECT_S):
-                    reader, writer = await asyncio.open_connection(self.host, self.port, limit=2 * _READ_BYTES)
+                    reader, writer = await asyncio.open_connection(self.host, self.port, limit=2 * READ_BYTES)
             except (OSError, TimeoutError) as error:
                 log.debug("stream_away", detail=str(error) or type(error).__name__)
             else:
                 try:
                     writer.write(self._hello)
                     follower.connected()
-                    reason = await self._read(reader, follower)
+                    reason = await read_packets(reader, self._silence_s, "the stream service", take)
                     pause = _FIRST_PAUSE_S
                 finally:
                     writer.close()
@@ -71,27 +78,3 @@ class LiveStream:
                 follower.lost(reason)
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
             pause = min(2 * pause, _LONGEST_PAUSE_S)
-
-    async def _read(self, reader: asyncio.StreamReader, follower: Follower) -> str:
-        """Read a connection to its end, whose reason is given back."""
-        packets = PacketReader()
-        while True:
-            try:
-                async with asyncio.timeout(self._silence_s):
-                    data = await reader.read(_READ_BYTES)
-            except TimeoutError:
-                return f"it was silent for {self._silence_s:g} s"
-            except OSError as error:
-                return str(error)
-            if not data:
-                return "the stream service has closed the connection"
-            found: list[Packet] = []
-            try:
-                found.extend(packets.feed(data))
-            except BadPacket as error:
-                self.bad += 1
-                follower.packets(found, len(data))
-                return str(error)
-            follower.packets(found, len(data))
-            # Catching up with a long run must not keep everything else waiting.
-            await asyncio.sleep(0)

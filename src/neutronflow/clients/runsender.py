@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 
 from neutronflow.domain.adara.packets import TranslationComplete, decode
@@ -14,12 +15,10 @@ class Unanswered(ConnectionResetError):
 
 def send_run(connection: socket.socket, stream: bytes) -> TranslationComplete:
     """Send a whole stream; the answer. Raises OSError, or :class:`Unanswered`."""
-    try:
+    # The translator may refuse the stream before its end: its answer says why, if there is one.
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         connection.sendall(stream)
         connection.shutdown(socket.SHUT_WR)
-    except (BrokenPipeError, ConnectionResetError):
-        # The translator may have refused the stream before its end: its answer says why, if there is one.
-        return read_answer(connection)
     return read_answer(connection)
 
 

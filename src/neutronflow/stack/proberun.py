@@ -8,6 +8,7 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
+from neutronflow.domain.adara.clock import stamp_of
 from neutronflow.domain.adara.packets import (
     Bank,
     BankedEvents,
@@ -28,7 +29,6 @@ from neutronflow.domain.adara.packets import (
     VariableValue,
     encode,
 )
-from neutronflow.domain.adara.wire import EPICS_EPOCH_UNIX
 from neutronflow.domain.facility import PROBE, RunKey
 
 PULSES: Final = 60
@@ -65,8 +65,7 @@ _DEVICE: Final = """<?xml version="1.0" encoding="UTF-8"?>
 def probe_stream(key: RunKey, experiment: str) -> bytes:
     """The whole stream of a run that began a second ago; the same events each time."""
     began_ns = time.time_ns() - 1_000_000_000
-    start, fraction = divmod(began_ns, 1_000_000_000)
-    start -= EPICS_EPOCH_UNIX
+    start, fraction = stamp_of(began_ns)
     random = np.random.default_rng(1)
     parts = [
         encode(packet, start, fraction)
@@ -86,8 +85,7 @@ def probe_stream(key: RunKey, experiment: str) -> bytes:
         )
     ]
     for number in range(PULSES):
-        seconds, nanoseconds = divmod(began_ns + number * 16_666_667, 1_000_000_000)
-        seconds -= EPICS_EPOCH_UNIX
+        seconds, nanoseconds = stamp_of(began_ns + number * 16_666_667)
         header = PulseHeader(1_000_000, 937_987_556, number, 0, 0x200)
         tof = random.integers(10_000, 160_000, EVENTS_A_PULSE, dtype=np.uint32)
         pixel = random.integers(0, _PIXELS, EVENTS_A_PULSE, dtype=np.uint32)

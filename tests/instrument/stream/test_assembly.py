@@ -7,6 +7,9 @@ import numpy as np
 from neutronflow.domain.adara.eventpackets import (
     BANK_ERROR,
     BANK_UNMAPPED,
+    CHARGE_UNCORRECTED,
+    MISSING_RTDL,
+    PARTIAL_DATA,
     BankedEvents,
     MonitorEvents,
     RawEvents,
@@ -21,13 +24,7 @@ from neutronflow.domain.adara.packets import (
     encode,
 )
 from neutronflow.domain.adara.wire import Packet, PacketReader
-from neutronflow.instrument.stream.assembly import (
-    CHARGE_UNCORRECTED,
-    MISSING_RTDL,
-    PARTIAL_DATA,
-    PulseAssembler,
-    ring_energy_ev,
-)
+from neutronflow.instrument.stream.assembly import PulseAssembler, ring_energy_ev
 from neutronflow.instrument.stream.choppers import Choppers
 from neutronflow.instrument.stream.pixels import PixelMap, map_of
 from neutronflow.instrument.stream.state import StreamState

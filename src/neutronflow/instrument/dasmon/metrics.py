@@ -13,7 +13,13 @@ import numpy as np
 from neutronflow.domain.adara.eventpackets import (
     BANK_ERROR,
     BANK_UNMAPPED,
+    CHARGE_UNCORRECTED,
     DUPLICATE_PULSE,
+    GOT_METADATA,
+    GOT_NEUTRONS,
+    HAS_STATES,
+    MAPPING_ERROR,
+    MISSING_RTDL,
     PULSE_VETO,
     BankedEvents,
     MonitorEvents,
@@ -24,12 +30,12 @@ from neutronflow.domain.adara.wire import Packet
 _FLAGS: Final = {
     DUPLICATE_PULSE: "dup_pulse_count",
     PULSE_VETO: "pulse_veto_count",
-    0x010: "mapping_error_count",
-    0x008: "missing_rtdl_count",
-    0x040: "pulse_pcharge_uncorrected",
-    0x100: "got_metadata_count",
-    0x200: "got_neutrons_count",
-    0x400: "has_states_count",
+    MAPPING_ERROR: "mapping_error_count",
+    MISSING_RTDL: "missing_rtdl_count",
+    CHARGE_UNCORRECTED: "pulse_pcharge_uncorrected",
+    GOT_METADATA: "got_metadata_count",
+    GOT_NEUTRONS: "got_neutrons_count",
+    HAS_STATES: "has_states_count",
 }
 _PERIOD_NS: Final = 16_666_667
 _CYCLES: Final = 600

@@ -19,9 +19,17 @@ import numpy.typing as npt
 from neutronflow.domain.adara.eventpackets import (
     BANK_ERROR,
     BANK_UNMAPPED,
+    CHARGE_UNCORRECTED,
     DUPLICATE_PULSE,
+    ERROR_PIXELS,
+    GOT_METADATA,
+    GOT_NEUTRONS,
+    MAPPING_ERROR,
+    MISSING_RTDL,
     MONITOR_TOF_MASK,
+    PARTIAL_DATA,
     PULSE_VETO,
+    VETO_UNCORRECTED,
     Bank,
     BankedEvents,
     MonitorEvents,
@@ -38,15 +46,6 @@ from neutronflow.instrument.stream.choppers import Choppers
 from neutronflow.instrument.stream.pixels import UNMAPPED, PixelMap
 
 Words = npt.NDArray[np.uint32]
-
-ERROR_PIXELS: Final = 0x001
-PARTIAL_DATA: Final = 0x002
-MISSING_RTDL: Final = 0x008
-MAPPING_ERROR: Final = 0x010
-CHARGE_UNCORRECTED: Final = 0x040
-VETO_UNCORRECTED: Final = 0x080
-GOT_METADATA: Final = 0x100
-GOT_NEUTRONS: Final = 0x200
 
 _PIXEL_ERROR: Final = np.uint32(1 << 31)
 _KIND_DETECTOR: Final = 0

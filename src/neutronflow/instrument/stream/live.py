@@ -9,10 +9,10 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
+from neutronflow.domain.adara.clock import now
 from neutronflow.domain.adara.packets import ClientHello, RunStatusCode, Sync, decode, encode
 from neutronflow.domain.adara.wire import BadPacket, PacketReader
 from neutronflow.foundation.telemetry import get_logger
-from neutronflow.instrument.stream.clock import now
 from neutronflow.instrument.stream.settings import StreamSettings
 from neutronflow.instrument.stream.spool import Piece, Spool
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import Any, Final
 
+from neutronflow.domain.adara.clock import Stamp, now
 from neutronflow.domain.adara.eventpackets import RawEvents, Rtdl
 from neutronflow.domain.adara.packets import Annotation, MarkerType, decode, encode
 from neutronflow.domain.adara.wire import EPICS_EPOCH_UNIX, BadPacket, Packet, PacketType
@@ -15,7 +16,6 @@ from neutronflow.foundation.errors import NeutronflowError
 from neutronflow.foundation.telemetry import get_logger
 from neutronflow.instrument.stream.announcements import Announcer
 from neutronflow.instrument.stream.assembly import PulseAssembler
-from neutronflow.instrument.stream.clock import Stamp, now
 from neutronflow.instrument.stream.errors import RunRefused
 from neutronflow.instrument.stream.recovery import Told, describe, recover
 from neutronflow.instrument.stream.runinfo import RunDescription, run_info

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from neutronflow.domain.adara.wire import BadPacket, Packet, PacketReader
+from neutronflow.clients.packetstream import READ_BYTES, read_packets
+from neutronflow.domain.adara.wire import Packet
 from neutronflow.foundation.errors import ConfigurationError
 from neutronflow.foundation.telemetry import get_logger
 
 log = get_logger(__name__)
 
-_READ_BYTES: Final = 1 << 20
 _CONNECT_S: Final = 5.0
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 5.0
@@ -74,7 +74,7 @@ class Source:
         while True:
             try:
                 async with asyncio.timeout(_CONNECT_S):
-                    reader, writer = await asyncio.open_connection(self._host, self._port, limit=2 * _READ_BYTES)
+                    reader, writer = await asyncio.open_connection(self._host, self._port, limit=2 * READ_BYTES)
             except (OSError, TimeoutError) as error:
                 log.info("source_away", source=self.name, detail=str(error) or type(error).__name__, again_s=pause)
                 await asyncio.sleep(pause)
@@ -95,29 +95,17 @@ class Source:
 
     async def _read(self, reader: asyncio.StreamReader, take: Callable[[Source, list[Packet]], Awaitable[None]]) -> str:
         """Read one connection to its end, whose reason is returned."""
-        packets = PacketReader()
-        while True:
-            try:
-                async with asyncio.timeout(self._silence_s):
-                    data = await reader.read(_READ_BYTES)
-            except TimeoutError:
-                return f"it was silent for {self._silence_s:g} s"
-            except OSError as error:
-                return str(error)
-            if not data:
-                return "it has closed the connection"
+
+        async def taken(packets: list[Packet], data: bytes, problem: str) -> None:
             self.status.heard = time.time()
             self.status.bytes += len(data)
-            found: list[Packet] = []
-            try:
-                found.extend(packets.feed(data))
-            except BadPacket as error:
-                await take(self, found)
-                self.keep(data, str(error))
-                return str(error)
-            self.status.packets += len(found)
-            if found:
-                await take(self, found)
+            self.status.packets += len(packets)
+            if packets:
+                await take(self, packets)
+            if problem:
+                self.keep(data, problem)
+
+        return await read_packets(reader, self._silence_s, "it", taken)
 
     def keep(self, data: bytes | memoryview, reason: str) -> None:
         """Count and keep what cannot be understood."""

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from neutronflow.domain.adara.clock import now
 from neutronflow.domain.adara.packets import RunStatus, RunStatusCode, Sync, encode
 from neutronflow.foundation.telemetry import get_logger
-from neutronflow.instrument.stream.clock import now
 
 log = get_logger(__name__)
 
@@ -238,17 +238,13 @@ class Spool:
         for event in self._followers:
             event.set()
 
-    async def follow(self, container: Container, *, paused: bool) -> AsyncIterator[Piece]:
+    def follow(self, container: Container, *, paused: bool) -> AsyncIterator[Piece]:
         """A container from its beginning until it is closed. ``paused``: with the files of pauses."""
-        async for piece in self._pieces(container, container.files[0], 0, paused=paused, on=False):
-            yield piece
+        return self._pieces(container, container.files[0], 0, paused=paused, on=False)
 
-    async def follow_from(
-        self, container: Container, file: SpoolFile, at: int, *, paused: bool
-    ) -> AsyncIterator[Piece]:
+    def follow_from(self, container: Container, file: SpoolFile, at: int, *, paused: bool) -> AsyncIterator[Piece]:
         """The stream from a position on, for ever; a file that is being read is read to its end, also in a pause."""
-        async for piece in self._pieces(container, file, at, paused=paused, on=True):
-            yield piece
+        return self._pieces(container, file, at, paused=paused, on=True)
 
     async def _pieces(
         self, container: Container, file: SpoolFile, at: int, *, paused: bool, on: bool

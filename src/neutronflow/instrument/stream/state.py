@@ -7,6 +7,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import Final
 
+from neutronflow.domain.adara.clock import Stamp, now
 from neutronflow.domain.adara.packets import (
     Annotation,
     BeamlineInfo,
@@ -18,7 +19,6 @@ from neutronflow.domain.adara.packets import (
     encode,
 )
 from neutronflow.domain.adara.wire import HEADER_BYTES, Packet, encode_packet
-from neutronflow.instrument.stream.clock import Stamp, now
 
 _HEADER = struct.Struct("<IIII")
 _TWO = struct.Struct("<II")
